@@ -1,0 +1,11 @@
+//! What everything else stands on: secrets as types, ids, time, randomness, money, the bytes that are
+//! hashed and signed, and the one outgoing HTTP client. Imports nothing else of dekeys.
+
+pub mod canonical;
+#[cfg(feature = "server")]
+pub mod egress;
+pub mod id;
+pub mod money;
+pub mod random;
+pub mod secret;
+pub mod time;

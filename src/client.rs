@@ -1,0 +1,1 @@
+//! What prims and agents link.

@@ -1,0 +1,3 @@
+//! The `dekeys` binary: runs the command line and gives its exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A mock vendor made from a manifest.

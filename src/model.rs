@@ -1,0 +1,18 @@
+//! The domain, without I/O: what exists in dekeys, the states it can be in, and what may follow what.
+//! Imports `base` only.
+
+pub mod approval;
+pub mod claims;
+pub mod control;
+pub mod credential;
+pub mod event;
+pub mod grant;
+pub mod instance;
+pub mod lease;
+pub mod offer;
+pub mod payment;
+pub mod policy;
+pub mod principal;
+pub mod root;
+pub mod scope;
+pub mod sealed;

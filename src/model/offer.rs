@@ -1,0 +1,29 @@
+//! Offers: what can be bought, under which policy, at what price.
+
+use serde::{Deserialize, Serialize};
+
+use super::scope::{Name, Reference};
+use crate::base::money::Money;
+use crate::base::time::Ttl;
+
+/// One thing that can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+pub struct Offer {
+    /// What to ask for.
+    pub reference: Reference,
+    /// The policy that offers it.
+    pub policy: Name,
+    /// Its version.
+    pub policy_version: i64,
+    /// Per grant item; absent when it is free.
+    pub price: Option<Money>,
+    /// The longest a grant may live.
+    pub max_ttl: Ttl,
+    /// The most resolves one grant may have.
+    pub max_resolves: i64,
+    /// Prims that may receive a key under it.
+    pub prims: Vec<Name>,
+    /// Whether people approve each grant: `none`, `first` or `always`.
+    pub approval: String,
+}

@@ -1,0 +1,1 @@
+//! The operation table: what the HTTP interface offers.

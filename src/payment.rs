@@ -1,0 +1,1 @@
+//! Payment over x402: quotes, local checks, rails.

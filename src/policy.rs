@@ -1,0 +1,1 @@
+//! Provisioning policies: parsed with exact positions, decided, explained.

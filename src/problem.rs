@@ -1,0 +1,1 @@
+//! Every error as an RFC 9457 problem: one table.

@@ -1,0 +1,1 @@
+//! The verbs: the only place that joins the store and the engines.

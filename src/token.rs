@@ -1,0 +1,1 @@
+//! Tokens: biscuits minted, checked, narrowed and explained.

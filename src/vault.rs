@@ -1,0 +1,1 @@
+//! The vault: key hierarchy, sealing and opening, and the MACs of control rows.

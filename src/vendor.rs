@@ -1,0 +1,1 @@
+//! Vendors: manifests, and the adapter that runs them.
