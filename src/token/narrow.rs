@@ -1,0 +1,96 @@
+//! Narrowing: whoever holds a token may add a block that allows less, offline and without any key.
+
+use biscuit_auth::builder::Check;
+use biscuit_auth::{BlockBuilder, UnverifiedBiscuit, error};
+
+use super::clause::{begins, check, one_of, within};
+use super::condition::Subject;
+use super::{TokenError, profile, text};
+use crate::base::secret::SecretText;
+use crate::base::time::Timestamp;
+use crate::model::claims::UseKind;
+use crate::model::scope::{Name, Scope};
+
+/// What a narrower token may still do. What is empty or `None` is not narrowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Only these prims. One prim and a time at most 5 minutes ahead is what resolving asks for.
+    pub prims: Vec<Name>,
+    /// Only these vendors.
+    pub vendors: Vec<Name>,
+    /// Only these scopes.
+    pub scopes: Vec<Scope>,
+    /// Only for these uses.
+    pub uses: Vec<UseKind>,
+    /// Only before this time, rounded down to whole seconds.
+    pub until: Option<Timestamp>,
+    /// Only these methods, compared byte by byte; forwarding only.
+    pub methods: Vec<String>,
+    /// Only paths that begin with this, compared byte by byte: end it with `/` to mean a folder. Forwarding only.
+    pub path_prefix: Option<String>,
+    /// Nothing can be added afterwards (biscuit calls this sealed).
+    pub seal: bool,
+}
+
+/// Adds one block. Without anything to narrow no block is added.
+///
+/// # Errors
+/// [`TokenError::Final`] when nothing can be added, [`TokenError::TooLarge`] and [`TokenError::Profile`] when the
+/// result could not be used, [`TokenError::Malformed`].
+pub fn attenuate(token: &str, narrowing: &Narrowing) -> Result<SecretText, TokenError> {
+    let (mode, bytes) = text::decode(token)?;
+    let walked = profile::walk(&bytes)?;
+    let checks = checks(narrowing);
+    if walked.sealed && (narrowing.seal || !checks.is_empty()) {
+        return Err(TokenError::Final);
+    }
+    let mut biscuit = UnverifiedBiscuit::from(&bytes).map_err(|_| TokenError::Malformed)?;
+    if !checks.is_empty() {
+        biscuit = append(&biscuit, checks).map_err(internal)?;
+    }
+    if narrowing.seal {
+        biscuit = biscuit.seal().map_err(internal)?;
+    }
+    let bytes = biscuit.to_vec().map_err(internal)?;
+    let narrower = text::encode(mode, &bytes)?;
+    profile::walk(&bytes)?;
+    Ok(narrower)
+}
+
+fn append(biscuit: &UnverifiedBiscuit, checks: Vec<Check>) -> Result<UnverifiedBiscuit, error::Token> {
+    let mut block = BlockBuilder::new();
+    for check in checks {
+        block = block.check(check)?;
+    }
+    biscuit.append(block)
+}
+
+fn checks(narrowing: &Narrowing) -> Vec<Check> {
+    let uses: Vec<&str> = narrowing.uses.iter().map(|kind| kind.as_str()).collect();
+    let alternatives = [
+        some(Subject::Prim, &narrowing.prims),
+        some(Subject::Vendor, &narrowing.vendors),
+        some(Subject::Scope, &narrowing.scopes),
+        some(Subject::Use, &uses),
+        some(Subject::Method, &narrowing.methods),
+        narrowing
+            .path_prefix
+            .as_deref()
+            .map(|prefix| begins(Subject::Path, prefix)),
+        narrowing.until.map(|until| within(None, until)),
+    ];
+    alternatives
+        .into_iter()
+        .flatten()
+        .map(|alternative| check(vec![alternative]))
+        .collect()
+}
+
+fn some<T: AsRef<str>>(subject: Subject, words: &[T]) -> Option<biscuit_auth::builder::Rule> {
+    (!words.is_empty()).then(|| one_of(subject, words))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn internal(error: error::Token) -> TokenError {
+    TokenError::Internal(format!("narrowing failed: {error}"))
+}
