@@ -40,13 +40,11 @@ pub(super) fn check(alternatives: Vec<Rule>) -> Check {
 
 /// The subject is one of `words`.
 pub(super) fn one_of<T: AsRef<str>>(subject: Subject, words: &[T]) -> Rule {
-    match words {
-        [word] => alternative(pattern(subject.predicate(), vec![text(word)]), vec![]),
-        _ => {
-            let set = Term::Set(words.iter().map(text).collect());
-            alternative(asked(subject), vec![compare(set, subject_variable(), Binary::Contains)])
-        }
+    if let [word] = words {
+        return alternative(pattern(subject.predicate(), vec![text(word)]), vec![]);
     }
+    let set = Term::Set(words.iter().map(text).collect());
+    alternative(asked(subject), vec![compare(set, subject_variable(), Binary::Contains)])
 }
 
 /// The subject begins with `prefix`.

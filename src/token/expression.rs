@@ -6,7 +6,7 @@ use biscuit_auth::format::schema::op::Content as Operation;
 use biscuit_auth::format::schema::op_binary::Kind as Binary;
 use biscuit_auth::format::schema::op_unary::Kind as Unary;
 use biscuit_auth::format::schema::term::Content as Literal;
-use biscuit_auth::format::schema::{Op, OpBinary, OpUnary, Term};
+use biscuit_auth::format::schema::{Op, OpBinary, OpUnary, Term, TermSet};
 
 use super::condition::{Condition, Subject, quote};
 use super::profile::Why;
@@ -135,12 +135,7 @@ impl Operand {
             Literal::Integer(number) => Ok(Self::Number(*number)),
             Literal::Bool(truth) => Ok(Self::Truth(*truth)),
             Literal::Date(at) => Ok(Self::Date(*at)),
-            Literal::Set(set) => set
-                .set
-                .iter()
-                .map(|term| word(term, names))
-                .collect::<Result<_, _>>()
-                .map(Self::Set),
+            Literal::Set(set) => words(set, names).map(Self::Set),
             Literal::Bytes(_) => Err(Why::Operation("bytes")),
             Literal::Null(_) => Err(Why::Operation("null")),
             Literal::Array(_) => Err(Why::Operation("an array")),
@@ -160,21 +155,34 @@ impl Operand {
             Self::Number(number) => (Kind::Number, number.to_string()),
             Self::Truth(truth) => (Kind::Truth, truth.to_string()),
         };
-        Ok(Typed { kind, words })
+        Ok(Typed::of(kind, words))
     }
 }
 
-fn word(term: &Term, names: &Names<'_>) -> Result<String, Why> {
-    match term.content.as_ref().ok_or(Why::Encoding)? {
-        Literal::String(symbol) => names.symbol(*symbol).map(ToOwned::to_owned),
-        _ => Err(Why::Operation("a set of anything but text")),
+/// The words of a set, sorted: the order in the token depends on what stood in it before.
+fn words(set: &TermSet, names: &Names<'_>) -> Result<Vec<String>, Why> {
+    let mut words = Vec::with_capacity(set.set.len());
+    for term in &set.set {
+        match term.content.as_ref().ok_or(Why::Encoding)? {
+            Literal::String(symbol) => words.push(names.symbol(*symbol)?.to_owned()),
+            _ => return Err(Why::Operation("a set of anything but text")),
+        }
     }
+    words.sort_unstable();
+    words.dedup();
+    Ok(words)
 }
 
 /// The kind of a value, and the words for it.
 struct Typed {
     kind: Kind,
     words: String,
+}
+
+impl Typed {
+    fn of(kind: Kind, words: String) -> Self {
+        Self { kind, words }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -191,9 +199,9 @@ fn apply_unary(unary: &OpUnary, of: Typed) -> Result<Typed, Why> {
     }
     let words = of.words;
     match (Unary::from_i32(unary.kind).ok_or(Why::Encoding)?, of.kind) {
-        (Unary::Negate, Kind::Truth) => typed(Kind::Truth, format!("not {words}")),
-        (Unary::Parens, kind) => typed(kind, format!("({words})")),
-        (Unary::Length, Kind::Text | Kind::Set) => typed(Kind::Number, format!("the length of {words}")),
+        (Unary::Negate, Kind::Truth) => Ok(Typed::of(Kind::Truth, format!("not {words}"))),
+        (Unary::Parens, kind) => Ok(Typed::of(kind, format!("({words})"))),
+        (Unary::Length, Kind::Text | Kind::Set) => Ok(Typed::of(Kind::Number, format!("the length of {words}"))),
         (Unary::Negate | Unary::Length, _) => Err(Why::Expression),
         (Unary::TypeOf, _) => Err(Why::Operation("a type")),
         (Unary::Ffi, _) => Err(Why::Operation("a foreign function")),
@@ -218,7 +226,10 @@ fn apply_binary(binary: &OpBinary, left: &Typed, right: &Typed) -> Result<Typed,
     if !fits {
         return Err(Why::Expression);
     }
-    typed(Kind::Truth, format!("{} {words} {}", left.words, right.words))
+    Ok(Typed::of(
+        Kind::Truth,
+        format!("{} {words} {}", left.words, right.words),
+    ))
 }
 
 fn binary_kind(binary: &OpBinary) -> Result<Binary, Why> {
@@ -252,8 +263,4 @@ fn phrase(kind: Binary) -> Result<&'static str, Why> {
         Binary::Get => Err(Why::Operation("an element")),
         Binary::Ffi => Err(Why::Operation("a foreign function")),
     }
-}
-
-fn typed(kind: Kind, words: String) -> Result<Typed, Why> {
-    Ok(Typed { kind, words })
 }

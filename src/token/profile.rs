@@ -51,8 +51,8 @@ pub enum Why {
     /// A Datalog version this build does not know.
     #[error("has Datalog version {0}")]
     Version(u32),
-    /// Symbols that stand in an earlier block already.
-    #[error("repeats symbols")]
+    /// Symbols that stand in an earlier block already, or are nowhere.
+    #[error("repeats symbols or names one that is missing")]
     Symbols,
     /// More facts than the authority block may state.
     #[error("states {0} facts where 64 may stand")]
@@ -155,7 +155,11 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walked, TokenError> {
         revocation_ids: Vec::with_capacity(count),
         sealed: matches!(token.proof.content, Some(schema::proof::Content::FinalSignature(_))),
     };
-    for (index, signed) in std::iter::once(&token.authority).chain(&token.blocks).enumerate() {
+    let signed = || std::iter::once(&token.authority).chain(&token.blocks).enumerate();
+    for (index, signed) in signed() {
+        chained(signed).or_else(|why| refuse(index, why))?;
+    }
+    for (index, signed) in signed() {
         let block = open(signed, &mut symbols).or_else(|why| refuse(index, why))?;
         if index == 0 {
             walked.facts = authority_facts(&block, &symbols).or_else(|why| refuse(index, why))?;
@@ -182,13 +186,17 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     (message.encode_to_vec() == bytes).then_some(message)
 }
 
-fn open(signed: &schema::SignedBlock, symbols: &mut SymbolTable) -> Result<schema::Block, Why> {
+fn chained(signed: &schema::SignedBlock) -> Result<(), Why> {
     if signed.external_signature.is_some() {
         return Err(Why::ThirdParty);
     }
     if signed.next_key.algorithm != schema::public_key::Algorithm::Ed25519 as i32 {
         return Err(Why::Key);
     }
+    Ok(())
+}
+
+fn open(signed: &schema::SignedBlock, symbols: &mut SymbolTable) -> Result<schema::Block, Why> {
     let block: schema::Block = decode(&signed.block).ok_or(Why::Encoding)?;
     let version = block.version.unwrap_or(0);
     if !VERSIONS.contains(&version) {

@@ -168,6 +168,13 @@ pub(super) fn verified(bytes: &[u8], publics: &RootPublics) -> Result<(Biscuit, 
     let walked = profile::walk(bytes)?;
     let root = publics.find(walked.root_key_id)?;
     let biscuit = Biscuit::from(bytes, root).map_err(|_| TokenError::Signature)?;
+    for block in 0..walked.blocks.len() {
+        // Reads the block whole: operations newer than the version it claims are found here, not while authorizing.
+        let why = profile::Why::Encoding;
+        biscuit
+            .block_version(block)
+            .map_err(|_| TokenError::Profile(profile::Refusal { block, why }))?;
+    }
     Ok((biscuit, walked))
 }
 
