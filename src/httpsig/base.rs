@@ -14,6 +14,7 @@ use super::field::{combined, parse_list, print};
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
 
 /// A request as both sides see it. The server fills it from what it received, never from what it made of that.
+/// Without `Debug`: the headers hold tokens.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The method, as sent.

@@ -564,6 +564,11 @@ mod tests {
         ] {
             assert_eq!(bent.verify(), Err(reason));
         }
+    }
+
+    #[test]
+    fn another_token_or_none_and_a_lost_digest_are_refused() {
+        let good = Request::plain().signed();
         let mut token = good.clone();
         token.set("authorization", "Bearer dkt_test_other");
         assert_eq!(token.verify(), Err(SigError::Wrong));

@@ -1,1 +1,6 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod httpsig;
