@@ -345,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_longer_or_shorter_than_the_tree_is_high_is_refused_even_when_it_leads_to_the_root() {
+        let (leaf, other) = (leaf_hash(b"a"), leaf_hash(b"b"));
+        let above = node_hash(&other, &leaf);
+        assert_eq!(verify_inclusion(&leaf, 0, 1, &[other], &above), Err(ProofError::Wrong));
+        assert_eq!(verify_inclusion(&above, 0, 2, &[], &above), Err(ProofError::Wrong));
+        let right = node_hash(&leaf, &other);
+        let higher = node_hash(&other, &right);
+        let long = verify_consistency(1, &node_hash(&other, &leaf), 2, &higher, &[other, other]);
+        assert_eq!(long, Err(ProofError::Wrong));
+        assert_eq!(
+            verify_consistency(1, &leaf, 4, &right, &[other]),
+            Err(ProofError::Wrong)
+        );
+    }
+
+    #[test]
     fn what_is_outside_the_tree_is_refused() {
         let none = HashMap::<(u8, i64), Hash>::new();
         for (leaf, size) in [(0, 0), (1, 1), (-1, 1), (0, -1)] {
