@@ -52,7 +52,7 @@ fn nothing_deprecated_as_unsafe_is_used() {
 
 #[test]
 fn files_are_at_most_600_lines_long() {
-    holds(files_are_short, &["src", "tests"]);
+    holds(files_are_short, &["src"]);
 }
 
 #[test]
@@ -262,8 +262,8 @@ fn long_files_are_found_and_their_tests_do_not_count() {
 #[test]
 fn long_functions_are_found() {
     let function = |count: usize| format!("fn f(x: [u8; 2]) -> char {{\n{}'}}'\n}}\n", "\"{\"\n".repeat(count));
-    assert_eq!(complaints(functions_are_short, "src/http/x.rs", &function(77)), 0);
-    assert_eq!(complaints(functions_are_short, "src/http/x.rs", &function(78)), 1);
+    assert_eq!(complaints(functions_are_short, "src/http/x.rs", &function(79)), 0);
+    assert_eq!(complaints(functions_are_short, "src/http/x.rs", &function(80)), 1);
     let spaced = format!("fn f() {{\n{}}}\n", "\n// said {\n".repeat(100));
     assert_eq!(
         complaints(functions_are_short, "src/http/x.rs", &spaced),

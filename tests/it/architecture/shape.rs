@@ -15,12 +15,12 @@ pub(super) fn files_are_short(source: &Source) -> Vec<String> {
     }
 }
 
-/// Functions over 80 lines of code, from `fn` to the closing brace; blank lines and comments do not count.
+/// Functions with over 80 lines of code between their braces; blank lines and comments do not count.
 pub(super) fn functions_are_short(source: &Source) -> Vec<String> {
     let code = &source.code;
     let too_long = |(at, _): (usize, &str)| {
         let open = body(code, at)?;
-        let lines = lines_of_code(code.get(at..=closing(code, open).min(code.len() - 1))?);
+        let lines = lines_of_code(code.get(open + 1..closing(code, open))?);
         (lines > FUNCTION).then(|| source.complain(at, &format!("a function of {lines} lines; {FUNCTION} are allowed")))
     };
     idents(code)
@@ -52,7 +52,7 @@ pub(super) fn documented(source: &Source) -> Vec<String> {
     let holds_code = lines_of_code(&source.code) > 0;
     match first.strip_prefix("//!") {
         None => vec![source.complain(0, "the first line does not begin with `//!`")],
-        Some(words) if holds_code && words.split_whitespace().count() < 4 => {
+        Some(words) if holds_code && words.split_whitespace().count() < 2 => {
             vec![source.complain(0, "the first line does not say what the file holds")]
         }
         Some(_) => Vec::new(),
