@@ -658,7 +658,7 @@ mod tests {
     fn downgraded_parameters_are_refused_before_the_passphrase_is_used() {
         let (_, keyring) = create(&UnsealKey::Passphrase(SecretText::new("x".to_owned())));
         let mut json = serde_json::to_value(&keyring).unwrap();
-        json["unseal"]["memory_kib"] = 8.into();
+        json["unseal"]["memory_kib"] = 32_768.into();
         let weak: Keyring = serde_json::from_value(json).unwrap();
         let vault = Vault::new(instance(1), Arc::new(SeededRandom::new(8)));
         let key = UnsealKey::Passphrase(SecretText::new("x".to_owned()));
