@@ -1,8 +1,12 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod token;
+#[cfg(test)]
+mod vault;

@@ -1,0 +1,50 @@
+# `just` lists the recipes.
+_list:
+    @just --list --unsorted
+
+# What every commit must pass.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo check --no-default-features
+    cargo test
+
+# The tests on this machine; `just test vault` runs those whose name holds the word.
+test *FILTER:
+    cargo test {{FILTER}}
+
+# The same with PostgreSQL: the server in DEKEYS_TEST_POSTGRES, or a fresh one that is thrown away afterwards.
+test-postgres *FILTER:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -z "${DEKEYS_TEST_POSTGRES:-}" ]; then
+        bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n1)
+        dir=$(mktemp -d)
+        as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+        if [ "$(id -u)" = 0 ]; then chown postgres: "$dir"; fi
+        trap 'cd /; as "$bin/pg_ctl" -D "$dir/data" -m fast -w stop >/dev/null; rm -rf "$dir"' EXIT
+        (
+            cd /
+            as "$bin/initdb" -D "$dir/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+            as "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/log" \
+                -o "-p 54329 -k $dir -c listen_addresses=127.0.0.1 -c max_connections=200" start >/dev/null
+        )
+        export DEKEYS_TEST_POSTGRES=postgres://postgres@127.0.0.1:54329/postgres
+    fi
+    cargo test {{FILTER}}
+
+# Writes the files that are generated from the operation table.
+gen:
+    cargo run --quiet -- openapi > docs/openapi.json
+
+# Measures; figures are kept in docs, not asserted in tests.
+bench *FILTER:
+    cargo bench {{FILTER}}
+
+# The whole story on this machine: vendor, policy, approval, payment, key, receipt.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Licences, bans and advisories; needs cargo-deny.
+deny:
+    cargo deny check
