@@ -176,8 +176,8 @@ impl Pages {
         }
         let payer = self.balances.entry(transfer.payer.clone()).or_insert(START);
         *payer = payer.saturating_sub(transfer.amount);
-        let payee = self.balances.entry(transfer.pay_to.clone()).or_insert(START);
-        *payee = payee.saturating_add(transfer.amount);
+        let receiver = self.balances.entry(transfer.pay_to.clone()).or_insert(START);
+        *receiver = receiver.saturating_add(transfer.amount);
         self.transfers.insert(key, transfer);
     }
 }

@@ -121,6 +121,8 @@ fn signing_key(key: &SecretBytes) -> Result<SigningKey, PaymentError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::base::money::Currency;
     use crate::base::random::SeededRandom;
@@ -132,14 +134,24 @@ mod tests {
         Money::new(atomic, Currency::Usdc)
     }
 
-    fn pay(most: i64, payment_id: Option<&str>) -> Result<String, PaymentError> {
+    fn demand(atomic: i64) -> Value {
         let resource = Resource {
             url: "http://127.0.0.1/v1/grants".to_owned(),
             description: "a key".to_owned(),
         };
-        let asked = required(&terms(), price(10_000), &resource, None);
+        required(&terms(), price(atomic), &resource, None).body
+    }
+
+    fn pay(most: i64, payment_id: Option<&str>) -> Result<String, PaymentError> {
         let key = SecretBytes::new(vec![0x11; 32]);
-        sign_exact(&key, &asked.body, price(most), payment_id, NOW, &SeededRandom::new(1))
+        sign_exact(
+            &key,
+            &demand(10_000),
+            price(most),
+            payment_id,
+            NOW,
+            &SeededRandom::new(1),
+        )
     }
 
     fn terms() -> Terms {
@@ -168,5 +180,23 @@ mod tests {
     #[test]
     fn a_price_above_the_bound_is_not_signed() {
         assert!(matches!(pay(9_999, None), Err(PaymentError::CannotPay(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn every_valid_payment_is_read_back(
+            key in any::<[u8; 32]>(), amount in 1..=i64::MAX, seed in any::<u64>(), id in "[A-Za-z0-9_-]{16,128}"
+        ) {
+            let key = SecretBytes::new(key.to_vec());
+            let payer = payer_address(&key);
+            prop_assume!(payer.is_ok());
+            let asked = demand(amount);
+            let random = SeededRandom::new(seed);
+            let header = sign_exact(&key, &asked, price(amount), Some(&id), NOW, &random).unwrap();
+            let offered = read(&[&header], &terms(), price(amount), NOW).unwrap();
+            prop_assert_eq!(Ok(offered.payer), payer);
+            prop_assert_eq!((offered.amount, offered.payment_id), (amount, Some(id)));
+            prop_assert_eq!(offered.nonce.len(), 66);
+        }
     }
 }

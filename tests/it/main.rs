@@ -1,1 +1,2 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
+mod payment;

@@ -1,0 +1,6 @@
+//! Payments seen from outside: signed by another hand, mutated, and made by the official clients.
+#![cfg(test)]
+
+mod clients;
+mod vectors;
+mod wallet;
