@@ -1,5 +1,6 @@
 //! Payments seen from outside: signed by another hand, mutated, and made by the official clients.
 #![cfg(test)]
+#![cfg(feature = "server")]
 
 mod clients;
 mod vectors;

@@ -358,6 +358,44 @@ fn what_clients_may_do_to_the_offer_is_accepted() {
 }
 
 #[test]
+fn signatures_have_one_last_byte() {
+    let good = Payment::good().json["payload"]["signature"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let odd = Payment::good().signature().v();
+    let body = good.strip_suffix(if odd { "1c" } else { "1b" }).unwrap();
+    // The same parity as a bare bit, and as EIP-155 writes it for chains 1 and 84532 (cut to a byte).
+    let others: [u8; 4] = if odd { [1, 38, 0x1d, 0x5c] } else { [0, 37, 0x1e, 0x5b] };
+    refuse_signatures(&others.map(|last| format!("{body}{last:02x}")));
+}
+
+#[test]
+fn upper_case_digits_are_the_same_payment() {
+    let mut loud = Payment::good();
+    for pointer in [
+        "/payload/signature",
+        "/payload/authorization/nonce",
+        "/payload/authorization/from",
+    ] {
+        let text = loud.json.pointer(pointer).unwrap().as_str().unwrap().to_uppercase();
+        loud.set(pointer, text.replacen("0X", "0x", 1));
+    }
+    assert_eq!(loud.offer(), Payment::good().offer());
+    loud.set("/payload/authorization/nonce", format!("0X{}", "5A".repeat(32)));
+    assert!(loud.offer().is_err_and(|refused| refused.is_malformed()));
+}
+
+#[test]
+fn nothing_is_no_payment_even_when_nothing_is_asked() {
+    let nothing = Payment::good()
+        .with("/payload/authorization/value", "0")
+        .with("/accepted/amount", "0");
+    let free = Money::new(0, Currency::Usdc);
+    assert!(read(&[&nothing.header()], &terms(), free, NOW).is_err());
+}
+
+#[test]
 fn payments_of_another_shape_are_refused_as_malformed() {
     let good = Payment::good().json.to_string();
     let shapes = [
