@@ -7,6 +7,8 @@ mod audit;
 #[cfg(test)]
 mod httpsig;
 #[cfg(test)]
+mod payment;
+#[cfg(test)]
 mod token;
 #[cfg(test)]
 mod vault;

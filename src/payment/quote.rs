@@ -1,0 +1,210 @@
+//! What a 402 asks for, and what the answer to a payment says.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::terms::Terms;
+use crate::base::money::Money;
+
+/// What is sold: a line for the payer's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// The address the payment goes to, absolute.
+    pub url: String,
+    /// What it is, in a sentence; at most 120 characters are sent.
+    pub description: String,
+}
+
+/// A demand for payment, x402 `PaymentRequired` version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Required {
+    /// The JSON, for the answer's body.
+    pub body: Value,
+    /// The same in base64, for the header `PAYMENT-REQUIRED`. Kept below 2.9 kB: longer ones get lost on the way.
+    pub header: String,
+}
+
+/// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one.
+#[must_use]
+pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<&str>) -> Required {
+    let body = json!({
+        "x402Version": 2,
+        "error": shortened(error.unwrap_or("PAYMENT-SIGNATURE header is required")),
+        "resource": {
+            "url": resource.url,
+            "description": shortened(&resource.description),
+            "mimeType": "application/json",
+        },
+        "accepts": [{
+            "scheme": "exact",
+            "network": terms.network,
+            "amount": price.atomic().to_string(),
+            "asset": terms.asset,
+            "payTo": terms.pay_to,
+            "maxTimeoutSeconds": terms.max_timeout.as_secs(),
+            "extra": { "name": terms.asset_name, "version": terms.asset_version },
+        }],
+        "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar() },
+    });
+    let header = encode(&body);
+    Required { body, header }
+}
+
+/// What became of a payment, for its payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// Settled.
+    Settled {
+        /// The transaction's hash.
+        transaction: &'a str,
+    },
+    /// Nothing was charged.
+    Refused {
+        /// An x402 reason, such as `insufficient_funds`.
+        reason: &'a str,
+    },
+}
+
+/// The header `PAYMENT-RESPONSE`: x402 `SettleResponse` in base64. There is none while the outcome is unknown.
+#[must_use]
+pub fn response(outcome: Outcome<'_>, network: &str, payer: &str) -> String {
+    encode(&match outcome {
+        Outcome::Settled { transaction } => {
+            json!({ "success": true, "transaction": transaction, "network": network, "payer": payer })
+        }
+        Outcome::Refused { reason } => json!({
+            "success": false, "errorReason": reason, "transaction": "", "network": network, "payer": payer,
+        }),
+    })
+}
+
+fn encode(body: &Value) -> String {
+    STANDARD.encode(body.to_string())
+}
+
+/// At most 120 characters, none of which grows in JSON.
+fn shortened(text: &str) -> String {
+    text.chars()
+        .take(120)
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect()
+}
+
+/// Clients may send an id with their payment by which they repeat a request.
+fn payment_identifier() -> Value {
+    json!({
+        "info": { "required": false },
+        "schema": {
+            "$schema": SCHEMA,
+            "type": "object",
+            "properties": {
+                "required": { "type": "boolean" },
+                "id": { "type": "string", "minLength": 16, "maxLength": 128 },
+            },
+            "required": ["required"],
+        },
+    })
+}
+
+/// What catalogues of paid resources show: how to ask, and what comes back. The full form is in the `OpenAPI` document.
+fn bazaar() -> Value {
+    json!({
+        "info": {
+            "input": {
+                "type": "http",
+                "method": "POST",
+                "bodyType": "json",
+                "body": { "reference": "dk://openai/chat:write", "ttl": "15m" },
+            },
+            "output": { "type": "json", "example": { "id": "grt_…", "token": "dkt_…" } },
+        },
+        "schema": {
+            "$schema": SCHEMA,
+            "type": "object",
+            "properties": { "input": { "type": "object" } },
+            "required": ["input"],
+        },
+    })
+}
+
+const SCHEMA: &str = "https://json-schema.org/draft/2020-12/schema";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use x402_types::proto::v2;
+
+    use super::*;
+    use crate::base::money::Currency;
+
+    fn ask(url: &str, description: &str, error: Option<&str>) -> Required {
+        let terms = Terms::base_sepolia("0x90F79bf6EB2c4f870365E785982E1f101E93b906");
+        let resource = Resource {
+            url: url.to_owned(),
+            description: description.to_owned(),
+        };
+        required(&terms, Money::new(10_000, Currency::Usdc), &resource, error)
+    }
+
+    fn decoded(header: &str) -> Value {
+        serde_json::from_slice(&STANDARD.decode(header).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn asks_in_the_wire_types_of_another_implementation() {
+        let asked = ask("https://broker.example/v1/grants", "openai/chat:write for 15m", None);
+        assert_eq!(decoded(&asked.header), asked.body);
+        let parsed: v2::PaymentRequired = serde_json::from_value(asked.body.clone()).unwrap();
+        assert_eq!(parsed.accepts[0].amount, "10000");
+        assert_eq!(parsed.accepts[0].max_timeout_seconds, 120);
+        assert_eq!(parsed.resource.unwrap().url, "https://broker.example/v1/grants");
+        assert_eq!(
+            asked.body["extensions"]["payment-identifier"]["info"]["required"],
+            false
+        );
+    }
+
+    #[test]
+    fn the_example_for_catalogues_fits_its_schema() {
+        let bazaar = bazaar();
+        assert!(jsonschema::is_valid(&bazaar["schema"], &bazaar["info"]));
+        let identifier = payment_identifier();
+        assert!(jsonschema::is_valid(&identifier["schema"], &identifier["info"]));
+    }
+
+    #[test]
+    fn an_answer_spells_its_reason_as_the_specification_does() {
+        let refused = decoded(&response(
+            Outcome::Refused {
+                reason: "insufficient_funds",
+            },
+            "eip155:84532",
+            "0xab",
+        ));
+        assert_eq!(refused["errorReason"], "insufficient_funds");
+        assert_eq!(
+            (&refused["success"], &refused["transaction"]),
+            (&json!(false), &json!(""))
+        );
+        let settled = decoded(&response(
+            Outcome::Settled { transaction: "0x74" },
+            "eip155:84532",
+            "0xab",
+        ));
+        assert_eq!(
+            (&settled["success"], &settled["transaction"]),
+            (&json!(true), &json!("0x74"))
+        );
+        assert!(settled.get("errorReason").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn the_header_stays_short_whatever_is_said(description in ".{0,400}", error in ".{0,400}") {
+            let url = format!("https://{}.example/v1/grants", "a".repeat(100));
+            let asked = ask(&url, &description, Some(&error));
+            prop_assert!(asked.header.len() < 2900, "{} bytes", asked.header.len());
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Payments seen from outside: signed by another hand, mutated, and made by the official clients.
+#![cfg(test)]
+#![cfg(feature = "server")]
+
+mod clients;
+mod vectors;
+mod wallet;
