@@ -1,4 +1,6 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
 
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod policy;
