@@ -5,9 +5,13 @@ mod architecture;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod payment;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
