@@ -9,8 +9,11 @@
 //! keeps it and does not check it.
 
 pub mod approvals;
+mod ask;
+mod batch;
 mod connect;
 pub mod credentials;
+mod decide;
 mod dialect;
 mod error;
 pub mod events;
@@ -29,6 +32,7 @@ pub mod status;
 pub mod tree;
 mod tx;
 pub mod vendors;
+pub mod writer;
 
 use std::sync::Arc;
 

@@ -177,6 +177,7 @@ CREATE TABLE credentials (
     sealed BYTEA
 );
 CREATE INDEX credentials_of ON credentials (grant_id, item);
+CREATE INDEX credentials_held ON credentials (grant_id, item) WHERE state = 'active' AND prim IS NULL;
 CREATE INDEX credentials_due ON credentials (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX credentials_vendor ON credentials (vendor, id);
 CREATE INDEX credentials_open ON credentials (id) WHERE state IN ('intent', 'probe', 'revoking', 'stuck');

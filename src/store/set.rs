@@ -23,9 +23,21 @@ enum Column {
 impl Set {
     /// A set of one column.
     pub(super) fn of<'v, B: Bind<'v>>(values: impl IntoIterator<Item = B>) -> Self {
-        values
-            .into_iter()
-            .fold(Self::default(), |set, value| set.row().cell(value))
+        let columns = vec![Column::like(&B::NULL)];
+        let empty = Self {
+            columns,
+            ..Self::default()
+        };
+        values.into_iter().fold(empty, |set, value| set.row().cell(value))
+    }
+
+    /// A set of so many columns of text, which may stay empty. Other sets learn their columns from the first row.
+    pub(super) fn of_texts(columns: usize) -> Self {
+        let columns = (0..columns).map(|_| Column::Text(Vec::new())).collect();
+        Self {
+            columns,
+            ..Self::default()
+        }
     }
 
     /// Begins a row; as many [`Set::cell`] calls follow as there are columns.
