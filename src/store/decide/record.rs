@@ -1,0 +1,79 @@
+//! What the log says about a resolve.
+
+use serde_json::{Map, Value};
+
+use super::Verdict;
+use crate::base::time::Timestamp;
+use crate::model::event::Event;
+use crate::model::lease::Lease;
+use crate::store::ask::{Refusal, ResolveAsk};
+
+/// The event of a verdict; none for a wait.
+pub(super) fn event(verdict: &Verdict, ask: &ResolveAsk, now: Timestamp) -> Option<Event> {
+    let mut data = facts(ask);
+    let (kind, object) = match verdict {
+        Verdict::Wait { .. } => return None,
+        Verdict::Released {
+            lease, version, fresh, ..
+        } => {
+            add_lease(&mut data, lease, *version);
+            let kind = if *fresh { "lease.created" } else { "lease.resolved" };
+            (kind, lease.id.to_string())
+        }
+        Verdict::Unchanged { lease, version } => {
+            add_lease(&mut data, lease, *version);
+            data.insert("unchanged".to_owned(), Value::Bool(true));
+            ("lease.resolved", lease.id.to_string())
+        }
+        Verdict::Make { lease, credential } => {
+            add_lease(&mut data, lease, credential.version);
+            data.insert("root".to_owned(), text(&credential.root));
+            ("lease.created", lease.id.to_string())
+        }
+        Verdict::Refused(refusal) => {
+            add_refusal(&mut data, refusal);
+            ("lease.refused", ask.grant.to_string())
+        }
+    };
+    Some(Event {
+        id: ask.event,
+        kind: kind.to_owned(),
+        timestamp: now,
+        livemode: ask.livemode,
+        actor: ask.actor.clone(),
+        object,
+        data: Value::Object(data),
+        request_id: ask.request_id,
+    })
+}
+
+fn facts(ask: &ResolveAsk) -> Map<String, Value> {
+    let mut data = Map::new();
+    data.insert("grant".to_owned(), text(&ask.grant));
+    data.insert("item".to_owned(), ask.item.into());
+    data.insert("vendor".to_owned(), text(&ask.vendor));
+    data.insert("policy".to_owned(), text(&ask.policy));
+    data.insert("prim".to_owned(), text(&ask.prim));
+    data
+}
+
+fn add_lease(data: &mut Map<String, Value>, lease: &Lease, version: i64) {
+    data.insert("lease".to_owned(), text(&lease.id));
+    data.insert("credential".to_owned(), text(&lease.credential));
+    data.insert("version".to_owned(), version.into());
+    data.insert("state".to_owned(), lease.state.as_str().into());
+    data.insert("expires".to_owned(), text(&lease.expires));
+}
+
+fn add_refusal(data: &mut Map<String, Value>, refusal: &Refusal) {
+    data.insert("code".to_owned(), refusal.code().into());
+    match refusal {
+        Refusal::GrantNotActive(state) => drop(data.insert("state".to_owned(), state.as_str().into())),
+        Refusal::TokenRevoked(id) => drop(data.insert("revocation_id".to_owned(), id.as_str().into())),
+        _ => {}
+    }
+}
+
+fn text(value: &impl ToString) -> Value {
+    Value::String(value.to_string())
+}

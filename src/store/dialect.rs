@@ -1,0 +1,189 @@
+//! The statements that need one text for each engine: locks, and sets of rows (`json_each` on SQLite, `UNNEST`
+//! on PostgreSQL). A set is `$1` on SQLite and `$1` … `$k`, one for each column, on PostgreSQL.
+
+use super::Engine;
+
+/// One statement in two texts.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+impl Text {
+    pub(super) const fn on(self, engine: Engine) -> &'static str {
+        match engine {
+            Engine::Sqlite => self.sqlite,
+            Engine::Postgres => self.postgres,
+        }
+    }
+}
+
+/// Locks the chain for this transaction; on SQLite `BEGIN IMMEDIATE` did.
+pub(super) const LOCK_CHAIN: Text = Text {
+    sqlite: "SELECT incarnation, n, digest, high_water FROM chain",
+    postgres: "SELECT incarnation, n, digest, high_water FROM chain FOR UPDATE",
+};
+
+/// Set: n, id, kind, object, actor, body, prev, digest, created. Then the incarnation.
+pub(super) const INSERT_EVENTS: Text = Text {
+    sqlite: "INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
+         SELECT value ->> 0, value ->> 1, $2, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+         unhex(value ->> 6), unhex(value ->> 7), value ->> 8 FROM json_each($1)",
+    postgres: "INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
+         SELECT n, id, $10, kind, object, actor, body, prev, digest, created FROM UNNEST($1::bigint[], $2::text[], \
+         $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::bigint[]) \
+         AS u (n, id, kind, object, actor, body, prev, digest, created)",
+};
+
+/// Set: token revocation ids. Answers those that are revoked.
+pub(super) const TOKENS_REVOKED: Text = Text {
+    sqlite: "SELECT id FROM revoked_tokens WHERE id IN (SELECT value ->> 0 FROM json_each($1)) ORDER BY id LIMIT 1",
+    postgres: "SELECT id FROM revoked_tokens WHERE id IN (SELECT UNNEST($1::text[])) ORDER BY id LIMIT 1",
+};
+
+/// Set: event id, leaf.
+pub(super) const NUMBER_LEAVES: Text = Text {
+    sqlite: "UPDATE events SET leaf = j.leaf FROM (SELECT value ->> 0 AS id, value ->> 1 AS leaf FROM json_each($1)) \
+         AS j WHERE events.id = j.id AND events.leaf IS NULL",
+    postgres: "UPDATE events SET leaf = j.leaf FROM UNNEST($1::text[], $2::bigint[]) AS j (id, leaf) \
+         WHERE events.id = j.id AND events.leaf IS NULL",
+};
+
+/// Set: level, place, hash.
+pub(super) const INSERT_NODES: Text = Text {
+    sqlite: "INSERT INTO tree_nodes (level, place, hash) \
+         SELECT value ->> 0, value ->> 1, unhex(value ->> 2) FROM json_each($1)",
+    postgres: "INSERT INTO tree_nodes (level, place, hash) \
+         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bytea[])",
+};
+
+/// Set: level, place.
+pub(super) const NODES: Text = Text {
+    sqlite: "SELECT t.level, t.place, t.hash FROM json_each($1) AS j \
+         JOIN tree_nodes AS t ON t.level = j.value ->> 0 AND t.place = j.value ->> 1",
+    postgres: "SELECT t.level, t.place, t.hash FROM UNNEST($1::bigint[], $2::bigint[]) AS j (level, place) \
+         JOIN tree_nodes AS t ON t.level = j.level AND t.place = j.place",
+};
+
+/// Sets: grants; rate keys; slots (grant, item, prim); policies; revocation ids; nonces (holder, nonce). Answers one
+/// row of six JSON texts, each a list of rows.
+pub(super) const READ_BATCH: Text = Text {
+    sqlite: "SELECT \
+         (SELECT json_group_array(json_array(g.id, g.state, g.expires, g.resolves)) \
+          FROM json_each($1) AS j JOIN grants AS g ON g.id = j.value ->> 0), \
+         (SELECT json_group_array(json_array(r.name, r.tat)) \
+          FROM json_each($2) AS j JOIN rates AS r ON r.name = j.value ->> 0), \
+         (SELECT json_group_array(json_array(l.id, l.grant_id, l.item, l.prim, l.vendor, l.policy, l.state, l.resolves, \
+          l.created, l.expires, c.id, c.state, c.version, c.expires, c.vendor_expires, hex(c.sealed))) \
+          FROM json_each($3) AS j JOIN leases AS l ON l.grant_id = j.value ->> 0 AND l.item = j.value ->> 1 \
+          AND l.prim = j.value ->> 2 AND l.state IN ('pending', 'active') JOIN credentials AS c ON c.id = l.credential), \
+         (SELECT json_group_array(json_array(c.grant_id, c.item, c.id, c.version, c.expires, c.vendor_expires, \
+          hex(c.sealed))) FROM (SELECT DISTINCT value ->> 0 AS grant_id, value ->> 1 AS item FROM json_each($3)) AS j \
+          JOIN credentials AS c ON c.grant_id = j.grant_id AND c.item = j.item AND c.state = 'active' AND c.prim IS NULL \
+          ORDER BY c.id), \
+         (SELECT json_group_array(json_array(k.policy, k.live)) \
+          FROM json_each($4) AS j JOIN lease_counters AS k ON k.policy = j.value ->> 0), \
+         (SELECT json_group_array(t.id) FROM json_each($5) AS j JOIN revoked_tokens AS t ON t.id = j.value ->> 0), \
+         (SELECT json_group_array(json_array(n.holder, n.nonce)) \
+          FROM json_each($6) AS j JOIN nonces AS n ON n.holder = j.value ->> 0 AND n.nonce = j.value ->> 1)",
+    postgres: "SELECT \
+         (SELECT COALESCE(json_agg(json_build_array(g.id, g.state, g.expires, g.resolves)), '[]')::text \
+          FROM UNNEST($1::text[]) AS j (id) JOIN grants AS g ON g.id = j.id), \
+         (SELECT COALESCE(json_agg(json_build_array(r.name, r.tat)), '[]')::text \
+          FROM UNNEST($2::text[]) AS j (name) JOIN rates AS r ON r.name = j.name), \
+         (SELECT COALESCE(json_agg(json_build_array(l.id, l.grant_id, l.item, l.prim, l.vendor, l.policy, l.state, \
+          l.resolves, l.created, l.expires, c.id, c.state, c.version, c.expires, c.vendor_expires, \
+          COALESCE(encode(c.sealed, 'hex'), ''))), '[]')::text \
+          FROM UNNEST($3::text[], $4::bigint[], $5::text[]) AS j (grant_id, item, prim) \
+          JOIN leases AS l ON l.grant_id = j.grant_id AND l.item = j.item AND l.prim = j.prim \
+          AND l.state IN ('pending', 'active') JOIN credentials AS c ON c.id = l.credential), \
+         (SELECT COALESCE(json_agg(json_build_array(c.grant_id, c.item, c.id, c.version, c.expires, c.vendor_expires, \
+          COALESCE(encode(c.sealed, 'hex'), '')) ORDER BY c.id), '[]')::text \
+          FROM (SELECT DISTINCT u.grant_id, u.item FROM UNNEST($3::text[], $4::bigint[]) AS u (grant_id, item)) AS j \
+          JOIN credentials AS c ON c.grant_id = j.grant_id AND c.item = j.item AND c.state = 'active' \
+          AND c.prim IS NULL), \
+         (SELECT COALESCE(json_agg(json_build_array(k.policy, k.live)), '[]')::text \
+          FROM UNNEST($6::text[]) AS j (policy) JOIN lease_counters AS k ON k.policy = j.policy), \
+         (SELECT COALESCE(json_agg(t.id), '[]')::text \
+          FROM UNNEST($7::text[]) AS j (id) JOIN revoked_tokens AS t ON t.id = j.id), \
+         (SELECT COALESCE(json_agg(json_build_array(n.holder, n.nonce)), '[]')::text \
+          FROM UNNEST($8::text[], $9::text[]) AS j (holder, nonce) \
+          JOIN nonces AS n ON n.holder = j.holder AND n.nonce = j.nonce)",
+};
+
+/// Set: grant, resolves.
+pub(super) const COUNT_GRANTS: Text = Text {
+    sqlite: "UPDATE grants SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
+         FROM json_each($1)) AS j WHERE grants.id = j.id",
+    postgres: "UPDATE grants SET resolves = j.resolves FROM UNNEST($1::text[], $2::bigint[]) AS j (id, resolves) \
+         WHERE grants.id = j.id",
+};
+
+/// Set: rate key, theoretical arrival time.
+pub(super) const SET_RATES: Text = Text {
+    sqlite: "INSERT INTO rates (name, tat) SELECT value ->> 0, value ->> 1 FROM json_each($1) WHERE true \
+         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat",
+    postgres: "INSERT INTO rates (name, tat) SELECT * FROM UNNEST($1::text[], $2::bigint[]) \
+         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat",
+};
+
+/// Set: the columns of leases.
+pub(super) const INSERT_LEASES: Text = Text {
+    sqlite: "INSERT INTO leases (id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, expires) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
+         value ->> 8, value ->> 9, value ->> 10 FROM json_each($1)",
+    postgres: "INSERT INTO leases (id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, \
+         expires) SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], \
+         $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[])",
+};
+
+/// Set: lease, resolves.
+pub(super) const COUNT_LEASES: Text = Text {
+    sqlite: "UPDATE leases SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
+         FROM json_each($1)) AS j WHERE leases.id = j.id",
+    postgres: "UPDATE leases SET resolves = j.resolves FROM UNNEST($1::text[], $2::bigint[]) AS j (id, resolves) \
+         WHERE leases.id = j.id",
+};
+
+/// Set: lease, state.
+pub(super) const END_LEASES: Text = Text {
+    sqlite: "UPDATE leases SET state = j.state FROM (SELECT value ->> 0 AS id, value ->> 1 AS state \
+         FROM json_each($1)) AS j WHERE leases.id = j.id",
+    postgres: "UPDATE leases SET state = j.state FROM UNNEST($1::text[], $2::text[]) AS j (id, state) \
+         WHERE leases.id = j.id",
+};
+
+/// Set: id, vendor, root, grant, item, scopes, prim, lease, state, attempt, expires, next look, version, created.
+pub(super) const INSERT_INTENTS: Text = Text {
+    sqlite: "INSERT INTO credentials (id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, expires, \
+         next_at, version, created) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
+         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
+         value ->> 13 FROM json_each($1)",
+    postgres: "INSERT INTO credentials (id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, expires, \
+         next_at, version, created) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
+         $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], \
+         $14::bigint[])",
+};
+
+/// Set: credential, prim, lease.
+pub(super) const ADOPT_CREDENTIALS: Text = Text {
+    sqlite: "UPDATE credentials SET prim = j.prim, lease = j.lease FROM (SELECT value ->> 0 AS id, value ->> 1 AS prim, \
+         value ->> 2 AS lease FROM json_each($1)) AS j WHERE credentials.id = j.id",
+    postgres: "UPDATE credentials SET prim = j.prim, lease = j.lease \
+         FROM UNNEST($1::text[], $2::text[], $3::text[]) AS j (id, prim, lease) WHERE credentials.id = j.id",
+};
+
+/// Set: credential, state, next look.
+pub(super) const END_CREDENTIALS: Text = Text {
+    sqlite: "UPDATE credentials SET state = j.state, next_at = j.next_at FROM (SELECT value ->> 0 AS id, \
+         value ->> 1 AS state, value ->> 2 AS next_at FROM json_each($1)) AS j WHERE credentials.id = j.id",
+    postgres: "UPDATE credentials SET state = j.state, next_at = j.next_at \
+         FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS j (id, state, next_at) WHERE credentials.id = j.id",
+};
+
+/// Set: holder, nonce, until.
+pub(super) const CLAIM_NONCES: Text = Text {
+    sqlite: "INSERT INTO nonces (holder, nonce, until) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)",
+    postgres: "INSERT INTO nonces (holder, nonce, until) SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])",
+};

@@ -1,0 +1,176 @@
+//! Grants, with the count of their resolves beside them.
+
+use super::statement::{Cells, Record};
+use super::{Page, ReadTx, StoreError, Tx};
+use crate::base::id::{GrantId, PrincipalId};
+use crate::base::time::Timestamp;
+use crate::model::control::Stored;
+use crate::model::grant::{Grant, GrantState};
+use crate::model::scope::Name;
+
+macro_rules! select {
+    ($more:literal, $tail:literal) => {
+        concat!(
+            "SELECT g.id, g.principal, g.holder, g.payer, g.items, g.audience, g.max_resolves, g.state, g.created, \
+             g.expires, g.reason, g.mac",
+            $more,
+            " FROM grants AS g ",
+            $tail
+        )
+    };
+}
+
+/// Which grants to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GrantFilter {
+    /// Of this principal.
+    pub principal: Option<PrincipalId>,
+    /// In this state.
+    pub state: Option<GrantState>,
+    /// With an item under this policy.
+    pub policy: Option<Name>,
+}
+
+impl Tx {
+    /// Keeps a grant, with no resolves counted.
+    pub async fn insert_grant(&mut self, stored: &Stored<Grant>) -> Result<(), StoreError> {
+        let grant = &stored.unverified;
+        self.ask(
+            "INSERT INTO grants (id, principal, holder, payer, items, audience, max_resolves, resolves, state, created, \
+             expires, reason, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12)",
+        )
+        .bind(grant.id)
+        .bind(grant.principal)
+        .bind(grant.holder)
+        .bind(grant.payer.as_deref())
+        .bind_json(&grant.items)
+        .bind_json(&grant.audience)
+        .bind(grant.max_resolves)
+        .bind(grant.state.as_str())
+        .bind(grant.created)
+        .bind(grant.expires)
+        .bind(&grant.reason)
+        .bind(stored.mac)
+        .run()
+        .await?;
+        for item in &grant.items {
+            self.ask("INSERT INTO grant_policies (policy, grant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(&item.policy)
+                .bind(grant.id)
+                .run()
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a grant's row but for its id, principal, items and count.
+    ///
+    /// # Errors
+    /// [`StoreError::Transition`] when its state does not allow the new one.
+    pub async fn update_grant(&mut self, stored: &Stored<Grant>) -> Result<(), StoreError> {
+        let grant = &stored.unverified;
+        let state = self.grant_state(grant.id).await?.ok_or(StoreError::Absent("grant"))?;
+        if state != grant.state && !state.may_become(grant.state) {
+            return Err(StoreError::Transition {
+                what: "grant",
+                from: state.as_str(),
+                to: grant.state.as_str(),
+            });
+        }
+        self.ask(
+            "UPDATE grants SET holder = $2, payer = $3, audience = $4, max_resolves = $5, state = $6, expires = $7, \
+             reason = $8, mac = $9 WHERE id = $1",
+        )
+        .bind(grant.id)
+        .bind(grant.holder)
+        .bind(grant.payer.as_deref())
+        .bind_json(&grant.audience)
+        .bind(grant.max_resolves)
+        .bind(grant.state.as_str())
+        .bind(grant.expires)
+        .bind(&grant.reason)
+        .bind(stored.mac)
+        .run_on("grant")
+        .await
+    }
+}
+
+impl ReadTx {
+    pub(super) async fn grant_state(&mut self, id: GrantId) -> Result<Option<GrantState>, StoreError> {
+        self.ask("SELECT state FROM grants WHERE id = $1").bind(id).one().await
+    }
+
+    /// By id, with the count of its resolves.
+    pub async fn grant(&mut self, id: GrantId) -> Result<Option<(Stored<Grant>, i64)>, StoreError> {
+        self.ask(select!(", g.resolves", "WHERE g.id = $1"))
+            .bind(id)
+            .one()
+            .await
+    }
+
+    /// Those that match, newest first.
+    pub async fn grants(&mut self, filter: &GrantFilter, page: &Page) -> Result<Vec<Stored<Grant>>, StoreError> {
+        let all = match filter.policy {
+            None => select!("", "WHERE 1 = 1"),
+            Some(_) => select!("", "JOIN grant_policies AS p ON p.grant_id = g.id WHERE 1 = 1"),
+        };
+        self.ask(all)
+            .filter(" AND p.policy = ", filter.policy.as_ref())
+            .filter(" AND g.principal = ", filter.principal)
+            .filter(" AND g.state = ", filter.state.map(GrantState::as_str))
+            .filter(" AND g.id < ", page.after.as_ref())
+            .filter(" ORDER BY g.id DESC LIMIT ", Some(page.limit))
+            .all()
+            .await
+    }
+
+    /// Active grants and grants that wait for approval whose time is over.
+    pub async fn grants_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Stored<Grant>>, StoreError> {
+        self.ask(select!(
+            "",
+            "WHERE g.state IN ('active', 'pending_approval') AND g.expires <= $1 ORDER BY g.expires LIMIT $2"
+        ))
+        .bind(now)
+        .bind(limit)
+        .all()
+        .await
+    }
+
+    /// Whether the principal ever had a grant under the policy that came into force.
+    pub async fn granted_before(&mut self, principal: PrincipalId, policy: &Name) -> Result<bool, StoreError> {
+        let found: Option<i64> = self
+            .ask(
+                "SELECT CAST(1 AS BIGINT) FROM grants AS g JOIN grant_policies AS p ON p.grant_id = g.id \
+                 WHERE g.principal = $1 AND p.policy = $2 AND g.state IN ('active', 'expired', 'revoked') LIMIT 1",
+            )
+            .bind(principal)
+            .bind(policy)
+            .one()
+            .await?;
+        Ok(found.is_some())
+    }
+}
+
+impl Record for GrantState {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        cells.word(Self::parse)
+    }
+}
+
+impl Record for Grant {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: cells.parse()?,
+            principal: cells.parse()?,
+            holder: cells.maybe_parse()?,
+            payer: cells.maybe_text()?,
+            items: cells.json()?,
+            audience: cells.json()?,
+            max_resolves: cells.int()?,
+            state: cells.word(GrantState::parse)?,
+            created: cells.time()?,
+            expires: cells.time()?,
+            reason: cells.text()?,
+        })
+    }
+}

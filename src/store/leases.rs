@@ -1,0 +1,180 @@
+//! Leases, and the counter of live ones for each policy. The counter changes in the transaction that changes the
+//! lease, here and in the writer, so it is exact.
+
+use super::statement::{Cells, Record};
+use super::{Page, ReadTx, StoreError, Tx};
+use crate::base::id::{GrantId, LeaseId, PrincipalId};
+use crate::base::time::Timestamp;
+use crate::model::lease::{Lease, LeaseState};
+use crate::model::scope::Name;
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, expires FROM leases ",
+            $tail
+        )
+    };
+}
+
+/// Which leases to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseFilter {
+    /// Of this grant.
+    pub grant: Option<GrantId>,
+    /// To this prim.
+    pub prim: Option<PrincipalId>,
+    /// At this vendor.
+    pub vendor: Option<Name>,
+    /// In this state.
+    pub state: Option<LeaseState>,
+}
+
+impl Tx {
+    /// Keeps a lease. A grant item has one live lease for each prim: [`StoreError::Duplicate`].
+    pub async fn insert_lease(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        self.ask(
+            "INSERT INTO leases (id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, \
+             expires) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(lease.id)
+        .bind(lease.grant)
+        .bind(lease.item)
+        .bind(lease.prim)
+        .bind(&lease.vendor)
+        .bind(&lease.policy)
+        .bind(lease.credential)
+        .bind(lease.state.as_str())
+        .bind(lease.resolves)
+        .bind(lease.created)
+        .bind(lease.expires)
+        .run()
+        .await?;
+        self.count_live(&lease.policy, i64::from(lease.state.is_live())).await
+    }
+
+    /// Replaces a lease's credential, state, count and end.
+    ///
+    /// # Errors
+    /// [`StoreError::Transition`] when it is over and would live again.
+    pub async fn update_lease(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        let before: Option<Lease> = self.ask(select!("WHERE id = $1")).bind(lease.id).one().await?;
+        let before = before.ok_or(StoreError::Absent("lease"))?;
+        if lease.state.is_live() && !before.state.is_live() {
+            return Err(StoreError::Transition {
+                what: "lease",
+                from: before.state.as_str(),
+                to: lease.state.as_str(),
+            });
+        }
+        self.ask("UPDATE leases SET credential = $2, state = $3, resolves = $4, expires = $5 WHERE id = $1")
+            .bind(lease.id)
+            .bind(lease.credential)
+            .bind(lease.state.as_str())
+            .bind(lease.resolves)
+            .bind(lease.expires)
+            .run_on("lease")
+            .await?;
+        let more = i64::from(lease.state.is_live()) - i64::from(before.state.is_live());
+        self.count_live(&before.policy, more).await
+    }
+
+    pub(super) async fn count_live(&mut self, policy: &Name, more: i64) -> Result<(), StoreError> {
+        if more == 0 {
+            return Ok(());
+        }
+        self.ask("INSERT INTO lease_counters (policy, live) VALUES ($1, 0) ON CONFLICT DO NOTHING")
+            .bind(policy)
+            .run()
+            .await?;
+        self.ask("UPDATE lease_counters SET live = live + $2 WHERE policy = $1")
+            .bind(policy)
+            .bind(more)
+            .run_on("lease counter")
+            .await
+    }
+}
+
+impl ReadTx {
+    /// By id.
+    pub async fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>, StoreError> {
+        self.ask(select!("WHERE id = $1")).bind(id).one().await
+    }
+
+    /// The live lease of a grant item to a prim.
+    pub async fn lease_live(
+        &mut self,
+        grant: GrantId,
+        item: i64,
+        prim: PrincipalId,
+    ) -> Result<Option<Lease>, StoreError> {
+        self.ask(select!(
+            "WHERE grant_id = $1 AND item = $2 AND prim = $3 AND state IN ('pending', 'active')"
+        ))
+        .bind(grant)
+        .bind(item)
+        .bind(prim)
+        .one()
+        .await
+    }
+
+    /// Those that match, newest first.
+    pub async fn leases(&mut self, filter: &LeaseFilter, page: &Page) -> Result<Vec<Lease>, StoreError> {
+        self.ask(select!("WHERE 1 = 1"))
+            .filter(" AND grant_id = ", filter.grant)
+            .filter(" AND prim = ", filter.prim)
+            .filter(" AND vendor = ", filter.vendor.as_ref())
+            .filter(" AND state = ", filter.state.map(LeaseState::as_str))
+            .filter(" AND id < ", page.after.as_ref())
+            .filter(" ORDER BY id DESC LIMIT ", Some(page.limit))
+            .all()
+            .await
+    }
+
+    /// Live leases whose time is over.
+    pub async fn leases_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Lease>, StoreError> {
+        self.ask(select!(
+            "WHERE state IN ('pending', 'active') AND expires <= $1 ORDER BY expires LIMIT $2"
+        ))
+        .bind(now)
+        .bind(limit)
+        .all()
+        .await
+    }
+
+    /// All of one grant, oldest first.
+    pub async fn leases_of_grant(&mut self, grant: GrantId) -> Result<Vec<Lease>, StoreError> {
+        self.ask(select!("WHERE grant_id = $1 ORDER BY id"))
+            .bind(grant)
+            .all()
+            .await
+    }
+
+    /// How many leases of a policy are live.
+    pub async fn live_leases(&mut self, policy: &Name) -> Result<i64, StoreError> {
+        let live = self
+            .ask("SELECT live FROM lease_counters WHERE policy = $1")
+            .bind(policy)
+            .one()
+            .await?;
+        Ok(live.unwrap_or(0))
+    }
+}
+
+impl Record for Lease {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: cells.parse()?,
+            grant: cells.parse()?,
+            item: cells.int()?,
+            prim: cells.parse()?,
+            vendor: cells.parse()?,
+            policy: cells.parse()?,
+            credential: cells.parse()?,
+            state: cells.word(LeaseState::parse)?,
+            resolves: cells.int()?,
+            created: cells.time()?,
+            expires: cells.time()?,
+        })
+    }
+}

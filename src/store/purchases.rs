@@ -1,0 +1,221 @@
+//! Purchases: an authorization to pay is claimed once, whoever presents it how often; and what payers are owed.
+
+use super::statement::{Cells, Record};
+use super::{ReadTx, StoreError, Tx};
+use crate::base::id::{GrantId, PurchaseId};
+use crate::base::time::Timestamp;
+use crate::model::payment::{Purchase, PurchaseState};
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, network, asset, payer, nonce, pay_to, amount, valid_before, request, payload, state, grant_id, \
+             settlement, last_error, next_at, created FROM purchases ",
+            $tail
+        )
+    };
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The authorization is ours.
+    New,
+    /// It was claimed before, by this purchase; nothing was changed.
+    Existing(Box<Purchase>),
+}
+
+impl Tx {
+    /// Claims an authorization: network, asset, payer and nonce are claimed together, once.
+    pub async fn claim_purchase(&mut self, purchase: &Purchase) -> Result<Claim, StoreError> {
+        let rows = self
+            .ask(
+                "INSERT INTO purchases (id, network, asset, payer, nonce, pay_to, amount, valid_before, request, \
+                 payload, state, grant_id, settlement, last_error, next_at, created) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+                 ON CONFLICT (network, asset, payer, nonce) DO NOTHING",
+            )
+            .bind(purchase.id)
+            .bind(&purchase.network)
+            .bind(&purchase.asset)
+            .bind(&purchase.payer)
+            .bind(&purchase.nonce)
+            .bind(&purchase.pay_to)
+            .bind(purchase.amount)
+            .bind(purchase.valid_before)
+            .bind(purchase.request)
+            .bind(&purchase.payload)
+            .bind(purchase.state.as_str())
+            .bind(purchase.grant)
+            .bind(purchase.transaction.as_deref())
+            .bind(purchase.last_error.as_deref())
+            .bind(purchase.next_at)
+            .bind(purchase.created)
+            .run()
+            .await?;
+        if rows == 1 {
+            return Ok(Claim::New);
+        }
+        self.ask(select!(
+            "WHERE network = $1 AND asset = $2 AND payer = $3 AND nonce = $4"
+        ))
+        .bind(&purchase.network)
+        .bind(&purchase.asset)
+        .bind(&purchase.payer)
+        .bind(&purchase.nonce)
+        .only()
+        .await
+        .map(|purchase| Claim::Existing(Box::new(purchase)))
+    }
+
+    /// Takes a released authorization over, for `purchase.grant`. `false`, and nothing changed, when it is not
+    /// released or was released by another request than `purchase.request`.
+    pub async fn reclaim(&mut self, purchase: &Purchase) -> Result<bool, StoreError> {
+        let rows = self
+            .ask(
+                "UPDATE purchases SET state = 'claimed', grant_id = $3, payload = $4, next_at = $5, last_error = NULL \
+                 WHERE id = $1 AND request = $2 AND state = 'released'",
+            )
+            .bind(purchase.id)
+            .bind(purchase.request)
+            .bind(purchase.grant)
+            .bind(&purchase.payload)
+            .bind(purchase.next_at)
+            .run()
+            .await?;
+        Ok(rows == 1)
+    }
+
+    /// Replaces a purchase's state, transaction, trouble and next look.
+    ///
+    /// # Errors
+    /// [`StoreError::Transition`] when its state does not allow the new one.
+    pub async fn update_purchase(&mut self, purchase: &Purchase) -> Result<(), StoreError> {
+        let before = self
+            .purchase(purchase.id)
+            .await?
+            .ok_or(StoreError::Absent("purchase"))?
+            .state;
+        let reclaimed = before == PurchaseState::Released && purchase.state != before;
+        if reclaimed || (before != purchase.state && !before.may_become(purchase.state)) {
+            return Err(StoreError::Transition {
+                what: "purchase",
+                from: before.as_str(),
+                to: purchase.state.as_str(),
+            });
+        }
+        self.ask(
+            "UPDATE purchases SET state = $2, payload = $3, settlement = $4, last_error = $5, next_at = $6 WHERE id = $1",
+        )
+        .bind(purchase.id)
+        .bind(purchase.state.as_str())
+        .bind(&purchase.payload)
+        .bind(purchase.transaction.as_deref())
+        .bind(purchase.last_error.as_deref())
+        .bind(purchase.next_at)
+        .run_on("purchase")
+        .await
+    }
+
+    /// Owes the payer `amount` atomic units. `false`: this purchase was credited before.
+    pub async fn insert_credit(
+        &mut self,
+        payer: &str,
+        amount: i64,
+        purchase: PurchaseId,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let rows = self
+            .ask(
+                "INSERT INTO credits (purchase, payer, amount, reason, created) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (purchase) DO NOTHING",
+            )
+            .bind(purchase)
+            .bind(payer)
+            .bind(amount)
+            .bind(reason)
+            .bind(at)
+            .run()
+            .await?;
+        Ok(rows == 1)
+    }
+}
+
+impl ReadTx {
+    /// By id.
+    pub async fn purchase(&mut self, id: PurchaseId) -> Result<Option<Purchase>, StoreError> {
+        self.ask(select!("WHERE id = $1")).bind(id).one().await
+    }
+
+    /// The latest purchase for a grant.
+    pub async fn purchase_of_grant(&mut self, grant: GrantId) -> Result<Option<Purchase>, StoreError> {
+        self.ask(select!("WHERE grant_id = $1 ORDER BY id DESC LIMIT 1"))
+            .bind(grant)
+            .one()
+            .await
+    }
+
+    /// Those the reconciler should look at, most overdue first.
+    pub async fn purchases_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Purchase>, StoreError> {
+        self.ask(select!(
+            "WHERE next_at IS NOT NULL AND next_at <= $1 ORDER BY next_at LIMIT $2"
+        ))
+        .bind(now)
+        .bind(limit)
+        .all()
+        .await
+    }
+
+    /// How many purchases of a payer are under way (claimed or settling).
+    pub async fn purchases_open_of(&mut self, payer: &str) -> Result<i64, StoreError> {
+        self.ask("SELECT count(*) FROM purchases WHERE payer = $1 AND state IN ('claimed', 'settling')")
+            .bind(payer)
+            .only()
+            .await
+    }
+
+    /// What a payer paid since then, in atomic units. Claims and settlements under way count as paid, so that two
+    /// purchases at once cannot both fit under a limit that has room for one.
+    pub async fn paid_since(&mut self, payer: &str, since: Timestamp) -> Result<i64, StoreError> {
+        self.ask(
+            "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM purchases WHERE payer = $1 AND created >= $2 \
+             AND state IN ('claimed', 'settling', 'settled', 'credited')",
+        )
+        .bind(payer)
+        .bind(since)
+        .only()
+        .await
+    }
+
+    /// What a payer is owed, in atomic units.
+    pub async fn credit(&mut self, payer: &str) -> Result<i64, StoreError> {
+        self.ask("SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM credits WHERE payer = $1")
+            .bind(payer)
+            .only()
+            .await
+    }
+}
+
+impl Record for Purchase {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: cells.parse()?,
+            network: cells.text()?,
+            asset: cells.text()?,
+            payer: cells.text()?,
+            nonce: cells.text()?,
+            pay_to: cells.text()?,
+            amount: cells.int()?,
+            valid_before: cells.time()?,
+            request: cells.parse()?,
+            payload: cells.text()?,
+            state: cells.word(PurchaseState::parse)?,
+            grant: cells.parse()?,
+            transaction: cells.maybe_text()?,
+            last_error: cells.maybe_text()?,
+            next_at: cells.maybe_time()?,
+            created: cells.time()?,
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Transactions: one that reads, one that writes, and how a commit puts events on the chain.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::{Postgres, Sqlite, Transaction};
+
+use super::connect::Pools;
+use super::dialect::{self, Text};
+use super::error::{Fault, fault};
+use super::set::Set;
+use super::statement::{Cells, Record, Statement};
+use super::{Engine, Store, StoreError};
+use crate::base::id::EventId;
+use crate::model::event::{Committed, Event};
+
+/// A transaction that only reads. It sees the rows as they were at one moment.
+pub struct ReadTx {
+    conn: Conn,
+}
+
+/// A transaction that may write. What it did is undone unless it ends with [`Tx::commit`].
+pub struct Tx {
+    read: ReadTx,
+    store: Store,
+    head: Head,
+}
+
+/// What may be opened once the commit succeeded, and the event that records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// One of the commit's events.
+    pub event: EventId,
+    /// The id of the row whose sealed value may be opened.
+    pub object: String,
+    /// The version of that value.
+    pub version: i64,
+}
+
+/// An open transaction of either engine.
+pub(super) enum Conn {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// The last link of the chain, and the durable clock.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub(super) incarnation: String,
+    pub(super) n: i64,
+    pub(super) digest: [u8; 32],
+    pub(super) high_water: i64,
+}
+
+impl Record for Head {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            incarnation: cells.text()?,
+            n: cells.int()?,
+            digest: cells.hash()?,
+            high_water: cells.int()?,
+        })
+    }
+}
+
+impl ReadTx {
+    pub(super) async fn begin(pools: &Pools) -> Result<Self, StoreError> {
+        let conn = match pools {
+            Pools::Sqlite { read, .. } => Conn::Sqlite(read.begin().await?),
+            Pools::Postgres(pool) => Conn::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?,
+            ),
+        };
+        Ok(Self { conn })
+    }
+
+    /// Ends it and gives the connection back. Dropping does the same a little later.
+    pub async fn end(self) -> Result<(), StoreError> {
+        match self.conn {
+            Conn::Sqlite(transaction) => transaction.rollback().await?,
+            Conn::Postgres(transaction) => transaction.rollback().await?,
+        }
+        Ok(())
+    }
+
+    /// A statement whose text both engines understand.
+    pub(super) fn ask(&mut self, text: &'static str) -> Statement<'_> {
+        Statement::new(&mut self.conn, text)
+    }
+
+    /// A statement with one text for each engine.
+    pub(super) fn ask_each(&mut self, text: Text) -> Statement<'_> {
+        let text = text.on(self.engine());
+        Statement::new(&mut self.conn, text)
+    }
+
+    pub(super) const fn engine(&self) -> Engine {
+        match self.conn {
+            Conn::Sqlite(_) => Engine::Sqlite,
+            Conn::Postgres(_) => Engine::Postgres,
+        }
+    }
+}
+
+impl Deref for Tx {
+    type Target = ReadTx;
+    fn deref(&self) -> &ReadTx {
+        &self.read
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut ReadTx {
+        &mut self.read
+    }
+}
+
+impl Tx {
+    pub(super) async fn begin(store: Store) -> Result<Self, StoreError> {
+        let conn = match &store.pools {
+            // IMMEDIATE: a transaction that reads first and writes later could otherwise not get the lock.
+            Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+        };
+        let mut read = ReadTx { conn };
+        let head = read.ask_each(dialect::LOCK_CHAIN).only().await?;
+        Ok(Self { read, store, head })
+    }
+
+    /// Puts `events` on the chain in this order and makes everything durable. Answers one [`Committed`] for each
+    /// release, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::ReleaseWithoutEvent`]; [`StoreError::CommitUnknown`] when the answer was lost and there is no
+    /// event to look for; [`StoreError::Fatal`] when the disk failed, which ends the process.
+    pub async fn commit(mut self, events: &[Event], releases: &[Release]) -> Result<Vec<Committed>, StoreError> {
+        let unrecorded = |release: &&Release| !events.iter().any(|event| event.id == release.event);
+        if let Some(release) = releases.iter().find(unrecorded) {
+            return Err(StoreError::ReleaseWithoutEvent(release.event));
+        }
+        self.append(events).await?;
+        self.finish(events.first().map(|event| event.id)).await?;
+        let committed = |release: &Release| Committed::new(release.event, release.object.clone(), release.version);
+        Ok(releases.iter().map(committed).collect())
+    }
+
+    /// The chain's head as this transaction found it.
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub(super) const fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
+    /// Inserts the events and moves the head. The clock's high-water mark rises to the latest event's time.
+    pub(super) async fn append(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut set = Set::default();
+        for event in events {
+            let body = event.body().map_err(|_| StoreError::Event)?;
+            let prev = self.head.link(&body);
+            set = set
+                .row()
+                .cell(self.head.n)
+                .cell(event.id)
+                .cell(&event.kind)
+                .cell(&event.object)
+                .cell(&event.actor)
+                .cell(body)
+                .cell(&prev)
+                .cell(&self.head.digest)
+                .cell(event.timestamp);
+            self.head.high_water = self.head.high_water.max(event.timestamp.as_millis());
+        }
+        let head = self.head.clone();
+        self.ask_each(dialect::INSERT_EVENTS)
+            .bind_set(&set)
+            .bind(&head.incarnation)
+            .run()
+            .await?;
+        self.ask("UPDATE chain SET n = $1, digest = $2, high_water = $3")
+            .bind(head.n)
+            .bind(&head.digest)
+            .bind(head.high_water)
+            .run_on("chain")
+            .await
+    }
+
+    /// Commits. When the answer gets lost, `witness` (an event of this transaction) tells what happened.
+    pub(super) async fn finish(self, witness: Option<EventId>) -> Result<(), StoreError> {
+        let outcome = match self.read.conn {
+            Conn::Sqlite(transaction) => transaction.commit().await,
+            Conn::Postgres(transaction) => transaction.commit().await,
+        };
+        let Err(error) = outcome else { return Ok(()) };
+        match error.as_database_error().map_or(Fault::Lost, fault) {
+            Fault::Io => {
+                (self.store.fatal)();
+                Err(StoreError::Fatal)
+            }
+            Fault::Lost => read_back(&self.store, witness, error).await,
+            _ => Err(error.into()),
+        }
+    }
+}
+
+/// Begins anew, which waits for the transaction whose answer was lost, and looks whether its event is there.
+async fn read_back(store: &Store, witness: Option<EventId>, error: sqlx::Error) -> Result<(), StoreError> {
+    let Some(witness) = witness else {
+        return Err(StoreError::CommitUnknown);
+    };
+    let mut tx = Box::pin(Tx::begin(store.clone()))
+        .await
+        .map_err(|_| StoreError::CommitUnknown)?;
+    let there = tx.event(witness).await.map_err(|_| StoreError::CommitUnknown)?;
+    match there {
+        Some(_) => Ok(()),
+        None => Err(error.into()),
+    }
+}
+
+impl Head {
+    /// Adds a body to the chain; answers the digest it hangs on.
+    fn link(&mut self, body: &str) -> [u8; 32] {
+        let prev = self.digest;
+        self.n += 1;
+        self.digest = super::events::link(&prev, self.n, body);
+        prev
+    }
+}
