@@ -7,6 +7,8 @@ mod audit;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod payment;
@@ -16,3 +18,5 @@ mod policy;
 mod token;
 #[cfg(test)]
 mod vault;
+#[cfg(test)]
+mod vendor;

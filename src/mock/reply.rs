@@ -1,0 +1,204 @@
+//! A mock vendor's replies, made from the pointers by which dekeys reads them.
+
+use http::header::{CONTENT_TYPE, LINK};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::Reply;
+use super::request::{Query, Reading};
+use super::truth::MockKey;
+use crate::base::time::Timestamp;
+use crate::vendor::expiry;
+use crate::vendor::tables::{ExpiryUnit, Page};
+
+/// Keys on one page, at most.
+const PAGE: usize = 100;
+
+pub(super) fn json(status: StatusCode, body: &Value) -> Reply {
+    let bytes = if status == StatusCode::NO_CONTENT {
+        Bytes::new()
+    } else {
+        Bytes::from(body.to_string())
+    };
+    let mut reply = Response::new(Full::new(bytes));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+pub(super) fn garbled(status: StatusCode) -> Reply {
+    let mut reply = json(StatusCode::OK, &Value::Null);
+    *reply.body_mut() = Full::new(Bytes::from_static(b"<html>not what you expect"));
+    *reply.status_mut() = status;
+    reply
+}
+
+pub(super) fn error(words: &str) -> Value {
+    json!({ "error": { "message": words } })
+}
+
+pub(super) fn created(reading: &Reading, key: &MockKey) -> Reply {
+    let table = &reading.create;
+    let mut body = succeeded(reading);
+    set(&mut body, table.secret.as_str(), Value::String(key.secret.clone()));
+    set(&mut body, table.id.as_str(), Value::String(key.id.clone()));
+    if let Some((pointer, expires)) = table.expires.as_ref().zip(key.expires) {
+        set(&mut body, pointer.as_str(), expiry_value(reading, key.created, expires));
+    }
+    json(first_status(&table.ok), &body)
+}
+
+fn expiry_value(reading: &Reading, created: Timestamp, expires: Timestamp) -> Value {
+    let unit = reading.create.expires_unit.unwrap_or(reading.manifest.expiry.unit);
+    let fallback = || expiry::sent(ExpiryUnit::Rfc3339Utc, created, expires);
+    expiry::sent(unit, created, expires)
+        .or_else(fallback)
+        .unwrap_or_default()
+}
+
+/// One page of the keys. Pages go on where the request says.
+pub(super) fn listed(reading: &Reading, keys: &[MockKey], query: &Query) -> Reply {
+    let number = |param: &str| query.get(param).and_then(|text| text.parse::<usize>().ok());
+    let page = &reading.list.page;
+    let size = size(page, &number).clamp(1, PAGE);
+    let start = start(page, keys, size, query, &number);
+    let shown: Vec<&MockKey> = keys.iter().skip(start).take(size).collect();
+    let end = start.saturating_add(shown.len());
+    let mut body = succeeded(reading);
+    let items = shown.iter().map(|key| item(reading, key)).collect();
+    set(&mut body, reading.list.items.as_str(), Value::Array(items));
+    let last = shown.last().map(|key| key.id.clone()).filter(|_| end < keys.len());
+    mark(reading, &mut body, last.as_deref(), end);
+    let mut reply = json(first_status(&reading.list.ok), &body);
+    let link = matches!(page, Page::LinkHeader {})
+        .then(|| next(reading, end))
+        .filter(|_| last.is_some());
+    if let Some(link) = link.and_then(|url| HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok()) {
+        reply.headers_mut().insert(LINK, link);
+    }
+    reply
+}
+
+fn size(page: &Page, number: &impl Fn(&str) -> Option<usize>) -> usize {
+    let (Page::Page { size_param, .. } | Page::Offset { size_param, .. } | Page::Cursor { size_param, .. }) = page
+    else {
+        return if matches!(page, Page::None) { usize::MAX } else { PAGE };
+    };
+    size_param.as_deref().and_then(number).unwrap_or(PAGE)
+}
+
+fn start(page: &Page, keys: &[MockKey], size: usize, query: &Query, number: &impl Fn(&str) -> Option<usize>) -> usize {
+    match page {
+        Page::None => 0,
+        Page::Page { param, first, .. } => {
+            let first = usize::try_from(*first).unwrap_or(0);
+            number(param)
+                .unwrap_or(first)
+                .saturating_sub(first)
+                .saturating_mul(size)
+        }
+        Page::Offset { param, .. } => number(param).unwrap_or(0),
+        Page::Cursor { param, .. } => {
+            let after = query
+                .get(param)
+                .and_then(|id| keys.iter().position(|key| key.id == *id));
+            after.map_or(0, |index| index + 1)
+        }
+        Page::Url { .. } | Page::LinkHeader {} => number("start").unwrap_or(0),
+    }
+}
+
+/// Says in the body where the next page is, when there is one.
+fn mark(reading: &Reading, body: &mut Value, last: Option<&str>, end: usize) {
+    match &reading.list.page {
+        Page::Cursor { from, more, .. } => {
+            if !from.as_str().contains("/-1") {
+                set(body, from.as_str(), last.into());
+            }
+            if let Some(more) = more {
+                set(body, more.as_str(), Value::Bool(last.is_some()));
+            }
+        }
+        Page::Url { from } => set(body, from.as_str(), last.map(|_| next(reading, end).to_string()).into()),
+        _ => {}
+    }
+}
+
+fn next(reading: &Reading, end: usize) -> Url {
+    let mut url = reading.url.clone();
+    url.set_path(&format!("{}{}", reading.base_path, reading.list.path.source()));
+    url.query_pairs_mut().append_pair("start", &end.to_string());
+    url
+}
+
+fn item(reading: &Reading, key: &MockKey) -> Value {
+    let mut item = json!({});
+    set(&mut item, reading.list.id.as_str(), Value::String(key.id.clone()));
+    set(&mut item, reading.list.name.as_str(), Value::String(key.name.clone()));
+    item
+}
+
+pub(super) fn revoked(reading: &Reading) -> Reply {
+    json(first_status(&reading.revoke.ok), &succeeded(reading))
+}
+
+pub(super) fn probed(reading: &Reading, key: &MockKey) -> Reply {
+    let mut body = succeeded(reading);
+    set(&mut body, "/name", Value::String(key.name.clone()));
+    json(first_status(&reading.probe.ok), &body)
+}
+
+/// The reply of a route of `[mock]`, when the key's scopes allow it.
+pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey) -> Reply {
+    let Some(route) = reading.manifest.mock.routes.get(index) else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let word = route
+        .scope
+        .as_ref()
+        .and_then(|scope| reading.manifest.scopes.get(scope));
+    let allowed = match (word, &key.scopes) {
+        (None, _) | (_, Value::Null) => true,
+        (Some(Value::Array(words)), Value::Array(held)) => words.iter().all(|word| held.contains(word)),
+        (Some(word), Value::Array(held)) => held.contains(word),
+        (Some(word), held) => word == held,
+    };
+    if !allowed {
+        return json(StatusCode::FORBIDDEN, &error("the key has no such scope"));
+    }
+    json(StatusCode::from_u16(route.status).unwrap_or_default(), &route.body)
+}
+
+/// A body that says that all went well, where the vendor says so inside.
+fn succeeded(reading: &Reading) -> Value {
+    let mut body = json!({});
+    if let Some(success) = &reading.manifest.errors.success {
+        set(&mut body, success.pointer.as_str(), success.equals.clone());
+    }
+    body
+}
+
+fn first_status(ok: &std::collections::BTreeSet<u16>) -> StatusCode {
+    ok.first()
+        .and_then(|status| StatusCode::from_u16(*status).ok())
+        .unwrap_or_default()
+}
+
+/// Puts a value at a JSON Pointer and makes the tables on the way.
+fn set(body: &mut Value, pointer: &str, value: Value) {
+    let mut place = body;
+    for step in pointer.split('/').skip(1) {
+        let key = step.replace("~1", "/").replace("~0", "~");
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        let Value::Object(fields) = place else { return };
+        place = fields.entry(key).or_insert(Value::Null);
+    }
+    *place = value;
+}

@@ -1,0 +1,175 @@
+//! The truth about a mock vendor's keys: in memory, and line by line in a file that outlives the process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use http::Method;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::fresh;
+use super::request::{Wanted, Which};
+use crate::base::random::OsRandom;
+use crate::base::time::{Clock, SystemClock, Timestamp};
+use crate::vendor::Manifest;
+
+/// One key of a mock vendor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MockKey {
+    /// The vendor's id of it.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The key itself; worth nothing.
+    pub secret: String,
+    /// The vendor's words for its scopes, as they were asked for.
+    pub scopes: Value,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
+    /// When it was ended.
+    pub revoked: Option<Timestamp>,
+    /// `live`, `expired` or `revoked`, at the time of the question.
+    pub state: &'static str,
+}
+
+impl MockKey {
+    /// Whether it worked at the time of the question.
+    pub fn is_live(&self) -> bool {
+        self.state == "live"
+    }
+
+    fn seen_at(mut self, now: Timestamp) -> Self {
+        self.state = self.state_at(now);
+        self
+    }
+
+    fn state_at(&self, now: Timestamp) -> &'static str {
+        match (self.revoked, self.expires) {
+            (Some(_), _) => "revoked",
+            (None, Some(expires)) if expires <= now => "expired",
+            (None, _) => "live",
+        }
+    }
+}
+
+/// One call to a mock vendor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// `create`, `list`, `revoke`, `probe`, `route`, or `unknown`.
+    pub op: String,
+    /// The method.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The status of the reply, whether or not it was dropped.
+    pub status: u16,
+}
+
+pub(super) struct Truth {
+    prefixes: (String, String),
+    clock: SystemClock,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    keys: Vec<MockKey>,
+    calls: Vec<Call>,
+    file: Option<File>,
+}
+
+impl Truth {
+    pub(super) fn open(manifest: &Manifest, file: Option<&Path>) -> io::Result<Self> {
+        let file = file
+            .map(|path| OpenOptions::new().create(true).append(true).open(path))
+            .transpose()?;
+        Ok(Self {
+            prefixes: (manifest.mock.id_prefix.clone(), manifest.mock.secret_prefix.clone()),
+            clock: SystemClock::default(),
+            kept: Mutex::new(Kept {
+                file,
+                ..Kept::default()
+            }),
+        })
+    }
+
+    pub(super) fn keys(&self) -> Vec<MockKey> {
+        let now = self.clock.now();
+        self.kept
+            .lock()
+            .keys
+            .iter()
+            .cloned()
+            .map(|key| key.seen_at(now))
+            .collect()
+    }
+
+    /// Keys that work, oldest first: what a list shows.
+    pub(super) fn live(&self) -> Vec<MockKey> {
+        self.keys().into_iter().filter(MockKey::is_live).collect()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.kept.lock().calls.clone()
+    }
+
+    pub(super) fn create(&self, wanted: &Wanted) -> MockKey {
+        let now = self.clock.now();
+        let key = MockKey {
+            id: format!("{}{}", self.prefixes.0, fresh(&OsRandom)),
+            name: wanted.name.clone(),
+            secret: format!("{}{}", self.prefixes.1, fresh(&OsRandom)),
+            scopes: wanted.scopes.clone(),
+            created: now,
+            expires: wanted.expires(now),
+            revoked: None,
+            state: "live",
+        };
+        let mut kept = self.kept.lock();
+        kept.note("created", &key);
+        kept.keys.push(key.clone());
+        key
+    }
+
+    /// Ends a key that works; whether there was one.
+    pub(super) fn revoke(&self, which: &Which) -> bool {
+        let now = self.clock.now();
+        let mut kept = self.kept.lock();
+        let live = |key: &&mut MockKey| which.is(key) && key.state_at(now) == "live";
+        let Some(key) = kept.keys.iter_mut().find(live) else {
+            return false;
+        };
+        key.revoked = Some(now);
+        let key = key.clone();
+        kept.note("revoked", &key);
+        true
+    }
+
+    /// The key that works and has this secret.
+    pub(super) fn by_secret(&self, secret: &str) -> Option<MockKey> {
+        self.live().into_iter().find(|key| key.secret == secret)
+    }
+
+    pub(super) fn called(&self, op: &str, method: &Method, path: &str, status: u16) {
+        self.kept.lock().calls.push(Call {
+            op: op.to_owned(),
+            method: method.to_string(),
+            path: path.to_owned(),
+            status,
+        });
+    }
+}
+
+impl Kept {
+    /// Appends to the file. A truth that cannot be written is worth nothing, so it is said loudly.
+    fn note(&mut self, event: &str, key: &MockKey) {
+        let line = json!({ "event": event, "id": key.id, "name": key.name, "at": key.revoked.unwrap_or(key.created), "expires": key.expires });
+        if let Some(Err(error)) = self.file.as_mut().map(|file| writeln!(file, "{line}")) {
+            tracing::error!(%error, "the mock vendor's truth file cannot be written");
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Root credentials with their destination, and how keys are put into requests.
+//!
+//! A root credential is sealed together with the hosts it is for, the account's parameters and the way it proves
+//! itself (DESIGN 15). A request to any other place, or a manifest that says otherwise, is refused here: changing
+//! them means entering the credential again.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::VendorError;
+use super::check::is_host;
+use super::manifest::Manifest;
+use super::tables::{Auth, Slot};
+use super::template::{TemplateError, Text, Values, Wiped};
+use crate::base::egress::Origin;
+use crate::base::secret::{SecretBytes, SecretText};
+
+/// Where a root credential may be sent, and how it proves itself there. Sealed with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// The vendor.
+    pub vendor: String,
+    /// The manifest's hosts when the credential was entered, account parameters filled in.
+    pub hosts: Vec<String>,
+    /// Scheme, host and port of every place that may be called.
+    pub origins: Vec<String>,
+    /// What paths are put after.
+    pub base: Url,
+    /// The account's parameters.
+    pub params: BTreeMap<String, String>,
+    /// The manifest's auth style when the credential was entered.
+    pub auth: Value,
+}
+
+/// A root credential, opened: its secret fields and its destination.
+pub struct RootSecret {
+    fields: BTreeMap<String, SecretText>,
+    destination: Destination,
+}
+
+impl RootSecret {
+    /// Reads what [`pack_root`] wrote.
+    ///
+    /// # Errors
+    /// [`VendorError::Corrupt`].
+    pub fn unpack(plaintext: SecretBytes) -> Result<Self, VendorError> {
+        let value: Value = serde_json::from_slice(plaintext.expose()).map_err(|_| VendorError::Corrupt)?;
+        drop(plaintext);
+        let packed = Wiped(value);
+        let destination = packed.0.get("destination").ok_or(VendorError::Corrupt)?;
+        let fields = packed
+            .0
+            .get("fields")
+            .and_then(Value::as_object)
+            .ok_or(VendorError::Corrupt)?;
+        let field =
+            |(name, value): (&String, &Value)| Some((name.clone(), SecretText::new(value.as_str()?.to_owned())));
+        Ok(Self {
+            fields: fields
+                .iter()
+                .map(field)
+                .collect::<Option<_>>()
+                .ok_or(VendorError::Corrupt)?,
+            destination: Destination::deserialize(destination).map_err(|_| VendorError::Corrupt)?,
+        })
+    }
+
+    /// Where it may be sent.
+    pub const fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// The variables `root.…` and `params.…`.
+    pub(crate) fn values(&self) -> Values<'_> {
+        let params = params(&self.destination.params);
+        let named = self.fields.iter();
+        named.fold(params, |values, (name, secret)| {
+            values.secret(&format!("root.{name}"), secret)
+        })
+    }
+}
+
+/// Writes a root credential with its destination: the plaintext that the vault seals. `base_url` replaces scheme,
+/// host and port of the manifest's base, for test instances; the base's path stays.
+///
+/// # Errors
+/// [`VendorError`] for fields or parameters that are missing, unknown, or not of the manifest's form, and for a
+/// `base_url` that is more than scheme, host and port.
+pub fn pack_root(
+    manifest: &Manifest,
+    base_url: Option<&Url>,
+    params: &[(String, String)],
+    fields: Vec<(String, SecretText)>,
+) -> Result<SecretBytes, VendorError> {
+    let destination = destination(manifest, base_url, params)?;
+    check_fields(manifest, &fields)?;
+    let texts: serde_json::Map<String, Value> = fields
+        .into_iter()
+        .map(|(name, secret)| (name, Value::String(secret.expose().to_owned())))
+        .collect();
+    let packed = Wiped(serde_json::json!({ "destination": destination, "fields": texts }));
+    // Room enough that the text is not moved while it grows, which would leave copies.
+    let mut out = Vec::with_capacity(16 * 1024);
+    serde_json::to_writer(&mut out, &packed.0).map_err(|_| VendorError::Corrupt)?;
+    Ok(SecretBytes::new(out))
+}
+
+fn check_fields(manifest: &Manifest, fields: &[(String, SecretText)]) -> Result<(), VendorError> {
+    for (name, secret) in fields {
+        let table = manifest
+            .root
+            .fields
+            .get(name)
+            .ok_or_else(|| VendorError::UnknownField(name.clone()))?;
+        if secret.is_empty() || !secret.expose().starts_with(&table.prefix) {
+            return Err(VendorError::FieldForm {
+                name: name.clone(),
+                prefix: table.prefix.clone(),
+            });
+        }
+    }
+    let given = |name: &String| fields.iter().filter(|(given, _)| given == name).count() == 1;
+    match manifest.root.fields.keys().find(|name| !given(name)) {
+        Some(name) => Err(VendorError::MissingField(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn destination(
+    manifest: &Manifest,
+    base_url: Option<&Url>,
+    given: &[(String, String)],
+) -> Result<Destination, VendorError> {
+    let params = check_params(manifest, given)?;
+    let hosts = hosts(manifest, &params)?;
+    let base = plain(&manifest.http.base, &params)?;
+    let mut base = Url::parse(&base).map_err(|_| VendorError::Base)?;
+    let mut origins = hosts
+        .iter()
+        .map(|host| {
+            Url::parse(&format!("https://{host}"))
+                .ok()
+                .and_then(|url| Origin::of(&url))
+        })
+        .map(|origin| origin.map(|origin| origin.as_str().to_owned()).ok_or(VendorError::Base))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(other) = base_url {
+        base = moved(&base, other)?;
+        origins = vec![Origin::of(&base).ok_or(VendorError::Base)?.as_str().to_owned()];
+    }
+    Ok(Destination {
+        vendor: manifest.name().to_string(),
+        hosts,
+        origins,
+        base,
+        params,
+        auth: auth(manifest),
+    })
+}
+
+/// `base` with scheme, host and port of `other`.
+fn moved(base: &Url, other: &Url) -> Result<Url, VendorError> {
+    let only_origin = other.path() == "/" && other.query().is_none() && other.fragment().is_none();
+    if !only_origin || !other.username().is_empty() || !matches!(other.scheme(), "http" | "https") {
+        return Err(VendorError::Base);
+    }
+    let origin = other.as_str().trim_end_matches('/');
+    Url::parse(&format!("{origin}{}", base.path())).map_err(|_| VendorError::Base)
+}
+
+fn check_params(manifest: &Manifest, given: &[(String, String)]) -> Result<BTreeMap<String, String>, VendorError> {
+    for (name, value) in given {
+        let table = manifest
+            .params
+            .get(name)
+            .ok_or_else(|| VendorError::UnknownParam(name.clone()))?;
+        let letters = table
+            .charset
+            .as_ref()
+            .is_none_or(|set| value.chars().all(|letter| set.contains(letter)));
+        if value.is_empty() || !letters || value.chars().count() > table.max.unwrap_or(256) {
+            return Err(VendorError::ParamForm(name.clone()));
+        }
+    }
+    let params: BTreeMap<_, _> = given.iter().cloned().collect();
+    let missing =
+        |(name, table): &(&String, &super::tables::ParamTable)| !table.optional && !params.contains_key(*name);
+    match manifest.params.iter().find(missing) {
+        Some((name, _)) => Err(VendorError::MissingParam(name.clone())),
+        None => Ok(params),
+    }
+}
+
+fn hosts(manifest: &Manifest, params: &BTreeMap<String, String>) -> Result<Vec<String>, VendorError> {
+    let hosts = manifest.http.hosts.iter().map(|host| plain(host, params));
+    let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    // A parameter must not turn into another host, a port or a user name.
+    if hosts.iter().all(|host| is_host(host)) {
+        Ok(hosts)
+    } else {
+        Err(VendorError::Base)
+    }
+}
+
+fn params(params: &BTreeMap<String, String>) -> Values<'static> {
+    params.iter().fold(Values::default(), |values, (name, value)| {
+        values.with(&format!("params.{name}"), value.as_str())
+    })
+}
+
+fn plain(text: &Text, given: &BTreeMap<String, String>) -> Result<String, VendorError> {
+    let text = text.render(&params(given))?.ok_or(VendorError::Base)?;
+    Ok(text.to_string())
+}
+
+fn auth(manifest: &Manifest) -> Value {
+    serde_json::to_value(&manifest.root.auth).unwrap_or_default()
+}
+
+/// Refuses a manifest that differs from what the credential was sealed for, and any other place.
+fn admit(manifest: &Manifest, root: &RootSecret, url: &Url) -> Result<(), VendorError> {
+    let sealed = &root.destination;
+    let same = sealed.vendor == manifest.name().as_str()
+        && sealed.auth == auth(manifest)
+        && hosts(manifest, &sealed.params)? == sealed.hosts;
+    if !same {
+        return Err(VendorError::OtherManifest);
+    }
+    let origin = Origin::of(url);
+    let within = origin.is_some_and(|origin| sealed.origins.iter().any(|allowed| allowed == origin.as_str()));
+    if within && url.username().is_empty() && url.password().is_none() {
+        Ok(())
+    } else {
+        Err(VendorError::OtherPlace)
+    }
+}
+
+/// Puts the root credential into a request.
+pub(crate) fn authorize_root(
+    manifest: &Manifest,
+    root: &RootSecret,
+    url: &Url,
+    headers: &mut HeaderMap,
+) -> Result<(), VendorError> {
+    admit(manifest, root, url)?;
+    let values = root.values();
+    match &manifest.root.auth {
+        Auth::None {} => {}
+        Auth::Bearer { value } => {
+            let token = filled(value, &values)?;
+            headers.insert(AUTHORIZATION, sensitive(&Zeroizing::new(format!("Bearer {}", *token)))?);
+        }
+        Auth::Basic { user, password } => {
+            headers.insert(
+                AUTHORIZATION,
+                basic(&filled(user, &values)?, &filled(password, &values)?)?,
+            );
+        }
+        Auth::Header { headers: named } => {
+            for (name, text) in named {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
+                headers.insert(name, sensitive(&filled(text, &values)?)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a made key into a request to the vendor it was made at.
+pub(crate) fn authorize_credential(
+    manifest: &Manifest,
+    root: &RootSecret,
+    secret: &SecretText,
+    url: &mut Url,
+    headers: &mut HeaderMap,
+) -> Result<(), VendorError> {
+    admit(manifest, root, url)?;
+    inject(&manifest.proxy.inject, secret, url, headers)
+}
+
+/// Puts a key into a caller's request, at the manifest's places. Whatever stood there is replaced.
+///
+/// # Errors
+/// When the key cannot stand in a header.
+pub fn inject(slots: &[Slot], secret: &SecretText, url: &mut Url, headers: &mut HeaderMap) -> Result<(), VendorError> {
+    let with = |format: &str| Zeroizing::new(format.replace("{secret}", secret.expose()));
+    for slot in slots {
+        match slot {
+            Slot::Header { name, format } => {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
+                headers.insert(name, sensitive(&with(format))?);
+            }
+            Slot::Basic { user, password } => {
+                headers.insert(AUTHORIZATION, basic(&with(user), &with(password))?);
+            }
+            Slot::Query { name, format } => {
+                let kept: Vec<(String, String)> = url
+                    .query_pairs()
+                    .filter(|(key, _)| key != name)
+                    .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                    .collect();
+                url.query_pairs_mut()
+                    .clear()
+                    .extend_pairs(kept)
+                    .append_pair(name, &with(format));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn filled(text: &Text, values: &Values<'_>) -> Result<Zeroizing<String>, VendorError> {
+    text.render(values)?
+        .ok_or_else(|| TemplateError::Unset(text.source().to_owned()).into())
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, VendorError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| TemplateError::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// RFC 7617: the user name must not hold a colon.
+fn basic(user: &str, password: &str) -> Result<HeaderValue, VendorError> {
+    if user.contains(':') {
+        return Err(TemplateError::Header.into());
+    }
+    let pair = Zeroizing::new(format!("{user}:{password}"));
+    sensitive(&Zeroizing::new(format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(pair.as_bytes())
+    )))
+}
+
+/// How a caller that holds a key must use it: what resolve answers beside the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Injection {
+    /// Where requests go.
+    pub base_url: Url,
+    /// Where the key stands.
+    #[serde(flatten)]
+    pub place: InjectionPlace,
+    /// Further places, where a vendor wants the key twice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<InjectionPlace>,
+}
+
+/// Where a key stands, as callers read it: `{"header": "Authorization", "format": "Bearer {secret}"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum InjectionPlace {
+    /// In a header.
+    Header {
+        /// Its name.
+        header: String,
+        /// Its value; `{secret}` is the key.
+        format: String,
+    },
+    /// In the query.
+    Query {
+        /// The parameter.
+        query: String,
+        /// Its value; `{secret}` is the key.
+        format: String,
+    },
+    /// As user name and password (RFC 7617).
+    Basic {
+        /// The user name.
+        basic_user: String,
+        /// The password.
+        basic_password: String,
+    },
+}
+
+impl From<&Slot> for InjectionPlace {
+    fn from(slot: &Slot) -> Self {
+        match slot.clone() {
+            Slot::Header { name, format } => Self::Header { header: name, format },
+            Slot::Query { name, format } => Self::Query { query: name, format },
+            Slot::Basic { user, password } => Self::Basic {
+                basic_user: user,
+                basic_password: password,
+            },
+        }
+    }
+}
+
+/// How a made key is used. `base_url` and `params` are those of the stored root credential; they are not secret.
+///
+/// # Errors
+/// [`VendorError`] when they do not fit the manifest.
+pub fn injection(
+    manifest: &Manifest,
+    base_url: Option<&Url>,
+    params: &[(String, String)],
+) -> Result<Injection, VendorError> {
+    let mut places = manifest.proxy.inject.iter().map(InjectionPlace::from);
+    Ok(Injection {
+        base_url: destination(manifest, base_url, params)?.base,
+        place: places.next().ok_or(VendorError::Corrupt)?,
+        also: places.collect(),
+    })
+}

@@ -1,0 +1,284 @@
+//! Manifests: what dekeys must know to make, find, probe and end keys at one vendor, as data.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::check;
+use super::findings::{ManifestErrors, Reader};
+use super::tables::{
+    CreateTable, ErrorTable, Evidence, ExpiryTable, ExpiryUnit, HttpTable, Isolates, Limits, ListTable, MockTable,
+    ParamTable, PathRule, ProbeTable, ProxyTable, Resale, RevokeTable, RootTable, RotateMode, RotateTable, VendorTable,
+};
+use super::template::Text;
+use crate::base::canonical::Digest;
+use crate::base::time::Ttl;
+use crate::model::scope::{Name, Scope};
+
+/// A manifest that was read and found consistent.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    pub(crate) vendor: VendorTable,
+    pub(crate) params: BTreeMap<String, ParamTable>,
+    pub(crate) root: RootTable,
+    pub(crate) http: HttpTable,
+    pub(crate) scopes: BTreeMap<Scope, Value>,
+    pub(crate) expiry: ExpiryTable,
+    pub(crate) create: Option<CreateTable>,
+    pub(crate) list: Option<ListTable>,
+    pub(crate) revoke: Option<RevokeTable>,
+    pub(crate) rotate: Option<RotateTable>,
+    pub(crate) probe: Option<ProbeTable>,
+    pub(crate) errors: ErrorTable,
+    pub(crate) limits: Limits,
+    pub(crate) proxy: ProxyTable,
+    pub(crate) mock: MockTable,
+    digest: Digest,
+}
+
+const TABLES: [&str; 16] = [
+    "schema", "vendor", "params", "root", "http", "scopes", "expiry", "create", "list", "revoke", "rotate", "probe",
+    "errors", "limits", "proxy", "mock",
+];
+
+impl Manifest {
+    /// Reads a manifest. `file` is only shown in errors.
+    ///
+    /// # Errors
+    /// [`ManifestErrors`] with everything that is wrong, each with line and column.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ManifestErrors> {
+        let mut reader = Reader::new(text);
+        let manifest = read(&mut reader, text);
+        if let Some(manifest) = manifest.as_ref().filter(|_| reader.is_clean()) {
+            check::all(manifest, &mut reader);
+        }
+        reader.finish(file)?;
+        manifest.ok_or_else(|| ManifestErrors {
+            file: file.to_owned(),
+            findings: Vec::new(),
+        })
+    }
+
+    /// The vendor's name.
+    pub const fn name(&self) -> &Name {
+        &self.vendor.id
+    }
+
+    /// The vendor's name for people.
+    pub fn title(&self) -> &str {
+        &self.vendor.title
+    }
+
+    /// The digest of the text.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What others decide by.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts::of(self)
+    }
+}
+
+fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
+    reader.only(&TABLES);
+    let schema = reader.required::<u32>("schema");
+    if schema.is_some_and(|schema| schema != 1) {
+        reader.wrong("/schema", "this dekeys reads schema 1 only", None);
+    }
+    // Each is read before any is missed, so that one run shows what is wrong with all of them.
+    let (vendor, root, http) = (
+        reader.required("vendor"),
+        reader.required("root"),
+        reader.required("http"),
+    );
+    let (scopes, proxy) = (reader.required("scopes"), reader.required("proxy"));
+    let (params, expiry, errors) = (
+        reader.optional("params"),
+        reader.optional("expiry"),
+        reader.optional("errors"),
+    );
+    let (create, list, revoke) = (
+        reader.optional("create"),
+        reader.optional("list"),
+        reader.optional("revoke"),
+    );
+    let (rotate, probe) = (reader.optional("rotate"), reader.optional("probe"));
+    let (limits, mock) = (reader.optional("limits"), reader.optional("mock"));
+    Some(Manifest {
+        vendor: vendor?,
+        root: root?,
+        http: http?,
+        scopes: scopes?,
+        proxy: proxy?,
+        params: params.unwrap_or_default(),
+        expiry: expiry.unwrap_or_default(),
+        create,
+        list,
+        revoke,
+        rotate,
+        probe,
+        errors: errors.unwrap_or_default(),
+        limits: limits.unwrap_or_default(),
+        mock: mock.unwrap_or_default(),
+        digest: Digest::of(text.as_bytes()),
+    })
+}
+
+/// What a manifest says about its vendor; nothing in it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The vendor's name.
+    pub name: Name,
+    /// The vendor's name for people.
+    pub title: String,
+    /// Where the vendor documents its keys.
+    pub docs: Option<String>,
+    /// The vendor's interface document that the manifest is checked against.
+    pub spec: Option<String>,
+    /// The scopes it offers.
+    pub scopes: Vec<Scope>,
+    /// 1 to 5: how surely dekeys can account for every key (V1 idempotent creation, V2 names, list and deletion,
+    /// V3 no names, V4 short-lived only, V5 no list or no deletion).
+    pub class: u8,
+    /// A key can make further keys, so it is never handed out.
+    pub can_mint: bool,
+    /// Keys are not made but entered.
+    pub is_static: bool,
+    /// What a key has to itself.
+    pub isolates: Isolates,
+    /// How well the manifest is known to be right.
+    pub evidence: Evidence,
+    /// Where that was found.
+    pub evidence_source: Option<String>,
+    /// When.
+    pub evidence_date: Option<String>,
+    /// Whether keys may be sold on.
+    pub resale: Resale,
+    /// Hosts that may be called; may hold `${params.…}`.
+    pub hosts: Vec<String>,
+    /// Hosts a key may be sent to; never more than `hosts`.
+    pub injection_hosts: Vec<String>,
+    /// What the operator fills in.
+    pub params: Vec<Field>,
+    /// What the root credential consists of; all secret.
+    pub root_fields: Vec<Field>,
+    /// The unit of the vendor-side expiry.
+    pub expiry: ExpiryUnit,
+    /// The vendor ends keys by itself.
+    pub vendor_expiry: bool,
+    /// A key can be given a spend limit.
+    pub has_cap: bool,
+    /// How a key in use is replaced, if it can be.
+    pub rotation: Option<RotateMode>,
+    /// How long the old key stays beside the new one.
+    pub overlap: Ttl,
+    /// How long a new key may be refused before it works.
+    pub propagation: Ttl,
+    /// How long a key may still work after the vendor confirmed its end.
+    pub settle: Ttl,
+    /// Limits of the vendor.
+    pub limits: Limits,
+    /// What may be forwarded.
+    pub allow: Vec<PathRule>,
+    /// What may not, even if allowed above.
+    pub deny: Vec<PathRule>,
+    /// Headers that are taken out of forwarded answers.
+    pub strip_response: Vec<String>,
+    /// Patterns of this vendor's keys, for redaction.
+    pub redact: Vec<String>,
+}
+
+/// Something the operator fills in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// What it begins with, if that is known.
+    pub prefix: String,
+    /// May be left out.
+    pub optional: bool,
+}
+
+impl Facts {
+    fn of(manifest: &Manifest) -> Self {
+        let vendor = &manifest.vendor;
+        Self {
+            name: vendor.id.clone(),
+            title: vendor.title.clone(),
+            docs: vendor.docs.clone(),
+            spec: vendor.spec.clone(),
+            scopes: manifest.scopes.keys().cloned().collect(),
+            class: vendor.class,
+            can_mint: vendor.can_mint,
+            is_static: manifest.create.is_none(),
+            isolates: vendor.isolates,
+            evidence: vendor.evidence,
+            evidence_source: vendor.evidence_source.clone(),
+            evidence_date: vendor.evidence_date.clone(),
+            resale: vendor.resale,
+            hosts: sources(&manifest.http.hosts),
+            injection_hosts: sources(&manifest.proxy.hosts),
+            params: manifest
+                .params
+                .iter()
+                .map(|(name, param)| Field::param(name, param))
+                .collect(),
+            root_fields: root_fields(manifest),
+            expiry: manifest.expiry.unit,
+            vendor_expiry: manifest.expiry.unit != ExpiryUnit::None,
+            has_cap: manifest.create.as_ref().is_some_and(has_cap),
+            rotation: manifest.rotate.as_ref().map(|rotate| rotate.mode),
+            overlap: Ttl::from_secs(manifest.rotate.as_ref().map_or(0, |rotate| rotate.overlap_s)),
+            propagation: Ttl::from_secs(manifest.probe.as_ref().map_or(0, |probe| probe.propagate_retry_s)),
+            settle: Ttl::from_secs(manifest.revoke.as_ref().map_or(0, |revoke| revoke.settle_s)),
+            limits: manifest.limits,
+            allow: manifest.proxy.allow.clone(),
+            deny: manifest.proxy.deny.clone(),
+            strip_response: manifest.proxy.strip_response.clone(),
+            redact: manifest.proxy.redact.clone(),
+        }
+    }
+}
+
+impl Field {
+    fn param(name: &str, param: &ParamTable) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: param.title.clone(),
+            prefix: String::new(),
+            optional: param.optional,
+        }
+    }
+}
+
+fn sources(texts: &[Text]) -> Vec<String> {
+    texts.iter().map(|text| text.source().to_owned()).collect()
+}
+
+fn root_fields(manifest: &Manifest) -> Vec<Field> {
+    let fields = manifest.root.fields.iter();
+    fields
+        .map(|(name, field)| Field {
+            name: name.clone(),
+            title: field.title.clone(),
+            prefix: field.prefix.clone(),
+            optional: false,
+        })
+        .collect()
+}
+
+fn has_cap(create: &CreateTable) -> bool {
+    let in_body = create
+        .body
+        .iter()
+        .flat_map(super::template::Tree::texts)
+        .map(|(_, text)| text);
+    in_body
+        .chain(create.query.values())
+        .any(|text| text.variables().any(|variable| variable.name == "budget.usd"))
+}
