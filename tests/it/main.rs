@@ -1,2 +1,8 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod httpsig;
+#[cfg(test)]
 mod token;
