@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod httpsig;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod token;
