@@ -55,7 +55,7 @@ pub(super) async fn run(
         .map(|(ask, verdict)| on_record(ask, verdict))
         .collect();
     Ok(Done {
-        revokes: revoked,
+        revokes: outcomes,
         resolves,
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn take(tat: Option<i64>, limit: Rate, now: Timestamp) -> Result<i64,
     // Rounded up: too slow by less than a microsecond rather than too fast.
     let step = (span / count + i64::from(span % count != 0)).max(1);
     let next = base.saturating_add(step);
-    let early = next.saturating_sub(now).saturating_sub(span.max(step));
+    let early = next.saturating_sub(now).saturating_sub(step.saturating_mul(count));
     if early > 0 {
         return Err(Ttl::from_millis(early / 1000 + i64::from(early % 1000 != 0)));
     }
