@@ -65,7 +65,7 @@ fn expiry_value(reading: &Reading, created: Timestamp, expires: Timestamp) -> Va
 pub(super) fn listed(reading: &Reading, keys: &[MockKey], query: &Query) -> Reply {
     let number = |param: &str| query.get(param).and_then(|text| text.parse::<usize>().ok());
     let page = &reading.list.page;
-    let size = size(page, &number).clamp(1, PAGE);
+    let size = size(page, &number);
     let start = start(page, keys, size, query, &number);
     let shown: Vec<&MockKey> = keys.iter().skip(start).take(size).collect();
     let end = start.saturating_add(shown.len());
@@ -84,18 +84,22 @@ pub(super) fn listed(reading: &Reading, keys: &[MockKey], query: &Query) -> Repl
     reply
 }
 
+/// How many keys the page has: as many as are asked for, up to a limit of the vendor's own.
 fn size(page: &Page, number: &impl Fn(&str) -> Option<usize>) -> usize {
-    let (Page::Page { size_param, .. } | Page::Offset { size_param, .. } | Page::Cursor { size_param, .. }) = page
-    else {
-        return if matches!(page, Page::None) { usize::MAX } else { PAGE };
+    let asked = match page {
+        Page::None => return usize::MAX,
+        Page::Number { size_param, .. } | Page::Offset { size_param, .. } | Page::Cursor { size_param, .. } => {
+            size_param
+        }
+        Page::Url { .. } | Page::LinkHeader {} => return PAGE,
     };
-    size_param.as_deref().and_then(number).unwrap_or(PAGE)
+    asked.as_deref().and_then(number).unwrap_or(PAGE).clamp(1, PAGE)
 }
 
 fn start(page: &Page, keys: &[MockKey], size: usize, query: &Query, number: &impl Fn(&str) -> Option<usize>) -> usize {
     match page {
         Page::None => 0,
-        Page::Page { param, first, .. } => {
+        Page::Number { param, first, .. } => {
             let first = usize::try_from(*first).unwrap_or(0);
             number(param)
                 .unwrap_or(first)

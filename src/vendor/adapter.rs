@@ -12,7 +12,7 @@ use super::call::{Call, Proof};
 use super::check::is_empty;
 use super::expiry;
 use super::manifest::Manifest;
-use super::tables::{As, CreateTable, ExpiryUnit, Idempotency, ListTable, Page, Shape};
+use super::tables::{As, CreateTable, Idempotency, ListTable, Page, Shape};
 use super::template::{Values, Wiped};
 use super::{Alive, CreateAsk, Created, Existence, Found, Gone, RootSecret, VendorFailure};
 use crate::base::canonical::Digest;
@@ -461,7 +461,7 @@ impl Pages<'_> {
     fn following(&self, url: &Url, incoming: &Incoming, body: &Wiped) -> Option<Url> {
         match &self.table.page {
             Page::None => None,
-            Page::Page { param, first, .. } => Some(with(url, param, &(first + self.page).to_string())),
+            Page::Number { param, first, .. } => Some(with(url, param, &(first + self.page).to_string())),
             Page::Offset { param, .. } => Some(with(url, param, &self.seen.len().to_string())),
             Page::Cursor { param, from, more, .. } => {
                 let ended = more
@@ -517,7 +517,7 @@ fn next_link(link: &str) -> Option<String> {
 fn first_url(page: &Page, url: Url) -> Url {
     match page {
         Page::None | Page::Url { .. } | Page::LinkHeader {} => url,
-        Page::Page {
+        Page::Number {
             param,
             first,
             size,
@@ -549,15 +549,6 @@ fn with(url: &Url, param: &str, value: &str) -> Url {
         .extend_pairs(kept)
         .append_pair(param, value);
     url
-}
-
-/// Whether keys end by themselves at the vendor.
-impl ExpiryUnit {
-    /// `false` for [`ExpiryUnit::None`].
-    #[must_use]
-    pub const fn ends(self) -> bool {
-        !matches!(self, Self::None)
-    }
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn matches(rule: &Rule, status: u16, body: Option<&Value>) -> bool {
         (None, _) => true,
         (Some(found), None) => found.is_some(),
         (Some(Some(Value::String(text))), Some(part)) => text.contains(part),
-        (Some(Some(other)), Some(part)) => other.to_string() == *part,
+        (Some(Some(other)), Some(part)) => other.to_string().contains(part),
         (Some(None), Some(_)) => false,
     };
     by_status && by_body
@@ -133,8 +133,8 @@ fn retry_after(manifest: &Manifest, incoming: &Incoming, body: Option<&Value>) -
         from: RetryFrom::Header("retry-after".to_owned()),
         unit: RetryUnit::Seconds,
     }];
-    let places = manifest.errors.retry_after.iter().chain(&standard);
-    let wait = places.filter_map(|place| wait(place, &incoming.headers, body)).next()?;
+    let mut places = manifest.errors.retry_after.iter().chain(&standard);
+    let wait = places.find_map(|place| wait(place, &incoming.headers, body))?;
     Some(wait.min(Ttl::from_secs(86_400)))
 }
 
@@ -156,7 +156,8 @@ fn wait(place: &RetryAfter, headers: &HeaderMap, body: Option<&Value>) -> Option
 
 /// A whole number; a fraction is rounded up.
 fn whole(text: &str) -> Option<i64> {
-    let (number, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let text = text.trim();
+    let (number, fraction) = text.split_once('.').unwrap_or((text, ""));
     let up = i64::from(fraction.bytes().any(|digit| digit != b'0'));
     number
         .parse::<i64>()
@@ -185,7 +186,7 @@ mod tests {
         let without: String = demo
             .lines()
             .filter(|line| !line.starts_with("retry_after") && *line != "[errors]")
-            .map(|line| format!("{line}\n"))
+            .flat_map(|line| [line, "\n"])
             .collect();
         Manifest::parse(&format!("{without}\n{errors}"), "demo.toml").unwrap()
     }

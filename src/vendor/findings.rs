@@ -1,5 +1,6 @@
 //! What is wrong with a manifest file, each with its line and column, and as many at once as can be found.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -101,20 +102,32 @@ impl<'t> Reader<'t> {
         self.optional(key)
     }
 
-    /// Reads a table if it is there. Unknown keys are noted and left out, so that all of them are found at once.
+    /// Reads a table if it is there. What is wrong is noted and left out, so that all of it is found at once.
     pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         let mut value = self.tree.get(key)?.clone();
+        let mut explained: Vec<String> = Vec::new();
         loop {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
                 Ok(table) => return Some(table),
                 Err(error) => error,
             };
-            let span = error.span().unwrap_or_else(|| value.span());
-            let (message, fix) = plain_words(error.message());
-            self.push(span.start, self.pointer_at(&span), message, fix);
-            if !(error.message().starts_with("unknown field") && remove_key(value.get_mut(), &span)) {
+            // A key that was left out, or stands there misspelt, is not missed once more.
+            let missing = error
+                .message()
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.split('`').next());
+            if missing.is_some_and(|missing| explained.iter().any(|word| word == missing)) {
                 return None;
             }
+            let span = error.span().unwrap_or_else(|| value.span());
+            let (message, fix) = plain_words(error.message());
+            explained.extend(
+                fix.iter()
+                    .flat_map(|fix| fix.split('`').skip(1).step_by(2))
+                    .map(str::to_owned),
+            );
+            self.push(span.start, self.pointer_at(&span), message, fix);
+            explained.push(leave_out(value.get_mut(), &span).filter(|_| missing.is_none())?);
         }
     }
 
@@ -197,7 +210,7 @@ fn escape(step: &str) -> String {
 /// Writes the path of the innermost key or value that covers `span`.
 fn descend(table: &DeTable<'_>, span: &Range<usize>, path: &mut String) {
     for (key, value) in table {
-        if covers(&key.span(), span) || covers(&value.span(), span) || covers_dotted(key, value, span) {
+        if covers(&key.span(), span) || covers(&value.span(), span) || covers_inside(value, span) {
             path.push('/');
             path.push_str(&escape(key.get_ref()));
             descend_value(value, span, path);
@@ -228,31 +241,31 @@ fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
 }
 
 /// A `[table]`'s own span is its header; its keys stand after that.
-fn covers_dotted(_key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+fn covers_inside(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     match value.get_ref() {
-        DeValue::Table(table) => table.iter().any(|(key, value)| {
-            covers(&key.span(), span) || covers(&value.span(), span) || covers_dotted(key, value, span)
-        }),
+        DeValue::Table(table) => table
+            .iter()
+            .any(|(key, value)| covers(&key.span(), span) || covers(&value.span(), span) || covers_inside(value, span)),
         DeValue::Array(items) => items.iter().any(|item| covers(&item.span(), span)),
         _ => false,
     }
 }
 
-/// Takes the key at `span` out of the tree; whether it was there.
-fn remove_key(value: &mut DeValue<'_>, span: &Range<usize>) -> bool {
+/// Takes the key at `span`, or the key whose value is there, out of the tree, and gives its name.
+fn leave_out(value: &mut DeValue<'_>, span: &Range<usize>) -> Option<String> {
     match value {
         DeValue::Table(table) => {
-            let found = table
-                .keys()
-                .find(|key| key.span() == *span)
-                .map(|key| key.get_ref().to_string());
-            if let Some(key) = found {
-                return table.remove(key.as_str()).is_some();
+            let here = |(key, value): &(&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                key.span() == *span || value.span() == *span
+            };
+            if let Some(key) = table.iter().find(here).map(|(key, _)| key.get_ref().to_string()) {
+                table.remove(key.as_str());
+                return Some(key);
             }
-            table.iter_mut().any(|(_, value)| remove_key(value.get_mut(), span))
+            table.iter_mut().find_map(|(_, value)| leave_out(value.get_mut(), span))
         }
-        DeValue::Array(items) => items.iter_mut().any(|item| remove_key(item.get_mut(), span)),
-        _ => false,
+        DeValue::Array(items) => items.iter_mut().find_map(|item| leave_out(item.get_mut(), span)),
+        _ => None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::VendorError;
 use super::check::is_host;
 use super::manifest::Manifest;
 use super::tables::{Auth, Slot};
-use super::template::{TemplateError, Text, Values, Wiped};
+use super::template::{TemplateError, Text, Values, Wiped, header_value};
 use crate::base::egress::Origin;
 use crate::base::secret::{SecretBytes, SecretText};
 
@@ -256,7 +256,10 @@ pub(crate) fn authorize_root(
         Auth::None {} => {}
         Auth::Bearer { value } => {
             let token = filled(value, &values)?;
-            headers.insert(AUTHORIZATION, sensitive(&Zeroizing::new(format!("Bearer {}", *token)))?);
+            headers.insert(
+                AUTHORIZATION,
+                header_value(&Zeroizing::new(format!("Bearer {}", *token)))?,
+            );
         }
         Auth::Basic { user, password } => {
             headers.insert(
@@ -267,7 +270,7 @@ pub(crate) fn authorize_root(
         Auth::Header { headers: named } => {
             for (name, text) in named {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
-                headers.insert(name, sensitive(&filled(text, &values)?)?);
+                headers.insert(name, header_value(&filled(text, &values)?)?);
             }
         }
     }
@@ -296,7 +299,7 @@ pub fn inject(slots: &[Slot], secret: &SecretText, url: &mut Url, headers: &mut 
         match slot {
             Slot::Header { name, format } => {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
-                headers.insert(name, sensitive(&with(format))?);
+                headers.insert(name, header_value(&with(format))?);
             }
             Slot::Basic { user, password } => {
                 headers.insert(AUTHORIZATION, basic(&with(user), &with(password))?);
@@ -322,22 +325,14 @@ fn filled(text: &Text, values: &Values<'_>) -> Result<Zeroizing<String>, VendorE
         .ok_or_else(|| TemplateError::Unset(text.source().to_owned()).into())
 }
 
-fn sensitive(text: &str) -> Result<HeaderValue, VendorError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| TemplateError::Header)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 /// RFC 7617: the user name must not hold a colon.
 fn basic(user: &str, password: &str) -> Result<HeaderValue, VendorError> {
     if user.contains(':') {
         return Err(TemplateError::Header.into());
     }
     let pair = Zeroizing::new(format!("{user}:{password}"));
-    sensitive(&Zeroizing::new(format!(
-        "Basic {}",
-        BASE64_STANDARD.encode(pair.as_bytes())
-    )))
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+    Ok(header_value(&Zeroizing::new(format!("Basic {}", *encoded)))?)
 }
 
 /// How a caller that holds a key must use it: what resolve answers beside the key.

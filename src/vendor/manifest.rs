@@ -167,8 +167,6 @@ pub struct Facts {
     pub root_fields: Vec<Field>,
     /// The unit of the vendor-side expiry.
     pub expiry: ExpiryUnit,
-    /// The vendor ends keys by itself.
-    pub vendor_expiry: bool,
     /// A key can be given a spend limit.
     pub has_cap: bool,
     /// How a key in use is replaced, if it can be.
@@ -230,7 +228,6 @@ impl Facts {
                 .collect(),
             root_fields: root_fields(manifest),
             expiry: manifest.expiry.unit,
-            vendor_expiry: manifest.expiry.unit != ExpiryUnit::None,
             has_cap: manifest.create.as_ref().is_some_and(has_cap),
             rotation: manifest.rotate.as_ref().map(|rotate| rotate.mode),
             overlap: Ttl::from_secs(manifest.rotate.as_ref().map_or(0, |rotate| rotate.overlap_s)),
@@ -242,6 +239,13 @@ impl Facts {
             strip_response: manifest.proxy.strip_response.clone(),
             redact: manifest.proxy.redact.clone(),
         }
+    }
+}
+
+impl Facts {
+    /// Whether the vendor ends keys by itself.
+    pub const fn vendor_expiry(&self) -> bool {
+        self.expiry.ends()
     }
 }
 

@@ -142,6 +142,13 @@ pub enum ExpiryUnit {
     None,
 }
 
+impl ExpiryUnit {
+    /// Whether the vendor ends keys by itself.
+    pub const fn ends(self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
 /// `[expiry]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -261,7 +268,8 @@ pub(crate) enum Page {
     #[default]
     None,
     /// Page numbers.
-    Page {
+    #[serde(rename = "page")]
+    Number {
         param: String,
         #[serde(default = "first_page")]
         first: u64,

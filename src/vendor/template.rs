@@ -147,7 +147,7 @@ impl Text {
 
     /// The text filled in; `None` when an optional variable has no value.
     pub(crate) fn render(&self, values: &Values<'_>) -> Result<Option<Zeroizing<String>>, TemplateError> {
-        self.render_with(values, |out, text| out.push_str(text))
+        self.render_with(values, String::push_str)
     }
 
     /// The text filled in as a header's value.
@@ -155,9 +155,7 @@ impl Text {
         let Some(text) = self.render(values)? else {
             return Ok(None);
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| TemplateError::Header)?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        Ok(Some(header_value(&text)?))
     }
 
     /// The text filled in as a path: each value is one encoded piece of a segment, and can neither add a segment nor
@@ -192,6 +190,16 @@ impl Text {
         }
         Ok(Some(out))
     }
+}
+
+/// A header's value that is not logged. Visible ASCII and spaces only.
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, TemplateError> {
+    if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(TemplateError::Header);
+    }
+    let mut value = HeaderValue::from_str(text).map_err(|_| TemplateError::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What stands unencoded in a path segment: RFC 3986 unreserved characters.

@@ -62,15 +62,12 @@ impl TryFrom<String> for Pointer {
 impl TryFrom<String> for RetryAfter {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let (from, unit) = match text.strip_prefix("body:") {
-            Some(rest) => {
-                let (pointer, unit) = rest.rsplit_once(':').unwrap_or((rest, "seconds"));
-                (RetryFrom::Body(Pointer::try_from(pointer.to_owned())?), unit)
-            }
-            None => {
-                let (name, unit) = text.split_once(':').unwrap_or((&text, "seconds"));
-                (RetryFrom::Header(name.to_ascii_lowercase()), unit)
-            }
+        let (from, unit) = if let Some(rest) = text.strip_prefix("body:") {
+            let (pointer, unit) = rest.rsplit_once(':').unwrap_or((rest, "seconds"));
+            (RetryFrom::Body(Pointer::try_from(pointer.to_owned())?), unit)
+        } else {
+            let (name, unit) = text.split_once(':').unwrap_or((&text, "seconds"));
+            (RetryFrom::Header(name.to_ascii_lowercase()), unit)
         };
         let unit = match unit {
             "seconds" => RetryUnit::Seconds,

@@ -1,4 +1,6 @@
 //! Vendors: the whole life of a key over a real mock server, and what manifests may and may not say.
+#![cfg(test)]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so loudly")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
