@@ -1,1 +1,260 @@
-//! The HTTP surface.
+//! The HTTP surface: reads requests within limits, finds the operation in the table, hands it to a verb, writes the
+//! answer. It holds no rule of its own about who may do what.
+
+pub mod answer;
+pub mod grants;
+pub mod input;
+pub mod log;
+pub mod people;
+pub mod policies;
+pub mod resolve;
+pub mod system;
+pub mod vendors;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post, put};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::base::id::RequestId;
+use crate::operations::{Method, OPERATIONS, Operation};
+use crate::service::App;
+use crate::service::caller::{self, Context};
+use crate::service::error::Error;
+use answer::Answer;
+use input::Input;
+
+/// Limits of one listener (security.md §5 of the design).
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Bytes of a request's head.
+    pub header: usize,
+    /// Time for the head.
+    pub header_timeout: Duration,
+    /// Time for the body.
+    pub body_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 256 * 1024,
+            header: 16 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            connections: 4096,
+        }
+    }
+}
+
+/// What a listener needs.
+#[derive(Clone)]
+pub struct Surface {
+    app: App,
+    limits: Arc<Limits>,
+    /// The authorities this server answers to: a signature made for another name is not for us.
+    names: Arc<Vec<String>>,
+}
+
+impl Surface {
+    /// A surface over the verbs. `names` are the authorities (`host:port`) it is reached by.
+    #[must_use]
+    pub fn new(app: App, limits: Limits, names: Vec<String>) -> Self {
+        Self {
+            app,
+            limits: Arc::new(limits),
+            names: Arc::new(names),
+        }
+    }
+
+    /// The public routes, or those of the admin address (which has the public ones too).
+    #[must_use]
+    pub fn router(&self, admin: bool) -> Router {
+        let mut router = Router::new();
+        for operation in OPERATIONS.iter().filter(|operation| admin || !operation.admin) {
+            router = router.route(operation.path, self.method(operation));
+        }
+        router
+            .fallback(nothing)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(CatchPanicLayer::custom(answer::panicked))
+    }
+
+    fn method(&self, operation: &'static Operation) -> MethodRouter {
+        let surface = self.clone();
+        let handler =
+            async move |path: RawPathParams, request: Request| serve(&surface, operation, &path, request).await;
+        match operation.method {
+            Method::Get => get(handler),
+            Method::Post => post(handler),
+            Method::Put => put(handler),
+        }
+    }
+}
+
+async fn nothing(request: Request) -> Response {
+    answer::no_such_path(request.uri().path())
+}
+
+async fn wrong_method(State(()): State<()>, request: Request) -> Response {
+    answer::wrong_method(request.method().as_str(), request.uri().path())
+}
+
+/// One request, from its bytes to its answer.
+async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathParams, request: Request) -> Response {
+    let app = &surface.app;
+    let id = RequestId::new(app.now(), app.random.as_ref());
+    let outcome = match input::read(surface, operation, path, request).await {
+        Err(refused) => Err(refused),
+        Ok(input) => perform(surface, operation, &input, id).await,
+    };
+    answer::write(app, id, outcome)
+}
+
+async fn perform(
+    surface: &Surface,
+    operation: &'static Operation,
+    input: &Input,
+    id: RequestId,
+) -> Result<Answer, answer::Refused> {
+    let app = &surface.app;
+    if app.vault.is_sealed() && !operation.while_sealed {
+        return Err(Error::Sealed.into());
+    }
+    let context = match operation.while_sealed {
+        true => Context::anonymous(id),
+        false => caller::identify(app, &input.parts(), input.bearer(), id).await?,
+    };
+    dispatch(app, operation, context, input).await
+}
+
+async fn dispatch(
+    app: &App,
+    operation: &Operation,
+    context: Context,
+    input: &Input,
+) -> Result<Answer, answer::Refused> {
+    let context = &context;
+    match operation.id {
+        "healthz" => Ok(Answer::text("ok")),
+        "readyz" => Ok(system::readyz(app).await),
+        "openapi" => Ok(Answer::value(200, crate::operations::openapi::document())),
+        "problem" => system::problem(input),
+        "publicKeys" => system::public_keys(app),
+        "sealStatus" => system::seal_status(app),
+        "unseal" => system::unseal(app, input).await,
+        "seal" => system::seal(app, context, input).await,
+        "status" => system::status(app, context).await,
+        "openSession" => resolve::open_session(app, context, input).await,
+        "whoami" => people::whoami(app, context),
+        "listOffers" => grants::offers(app).await,
+        "createGrant" => grants::create(app, context, input).await,
+        "listGrants" => grants::list(app, context, input).await,
+        "showGrant" => grants::show(app, context, input).await,
+        "freshToken" => grants::fresh_token(app, context, input).await,
+        "renewGrant" => grants::renew(app, context, input).await,
+        "revokeGrant" => grants::revoke(app, context, input).await,
+        "resolve" => resolve::resolve(app, context, input).await,
+        "listLeases" => grants::leases(app, context, input).await,
+        "showLease" => grants::lease(app, context, input).await,
+        "revokeLease" => grants::revoke_lease(app, context, input).await,
+        "listCredentials" => grants::credentials(app, context, input).await,
+        "showCredential" => grants::credential(app, context, input).await,
+        "listPolicies" => policies::list(app, context).await,
+        "showPolicy" => policies::show(app, context, input).await,
+        "proposePolicy" => policies::propose(app, context, input).await,
+        "validatePolicy" => policies::validate(app, context, input).await,
+        "explainPolicy" => policies::explain(app, context, input).await,
+        "listApprovals" => policies::approvals(app, context, input).await,
+        "showApproval" => policies::approval(app, context, input).await,
+        "reviewApproval" => policies::review(app, context, input).await,
+        "cancelApproval" => policies::cancel(app, context, input).await,
+        "listVendors" => vendors::list(app, context).await,
+        "showVendor" => vendors::show(app, context, input).await,
+        "connectVendor" => vendors::connect(app, context, input).await,
+        "testVendor" => vendors::test(app, context, input).await,
+        "listPrincipals" => people::list(app, context, input).await,
+        "createPrincipal" => people::create(app, context, input).await,
+        "showPrincipal" => people::show(app, context, input).await,
+        "disablePrincipal" => people::disable(app, context, input).await,
+        "listEvents" => log::events(app, context, input).await,
+        "latestCheckpoint" => log::checkpoint(app).await,
+        "showProof" => log::proof(app, context, input).await,
+        "verifyAudit" => log::verify(app, context).await,
+        "showReceipt" => log::receipt(app, input).await,
+        other => Err(Error::internal(format!("operation `{other}` has no handler")).into()),
+    }
+}
+
+/// Serves a listener until `stop` is done, then lets requests under way end.
+///
+/// # Errors
+/// What the listener gives.
+pub async fn listen(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
+    let builder = Arc::new(builder);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(tokio::sync::Semaphore::new(limits.connections));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, _peer): (_, SocketAddr) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be given back.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _delay = stream.set_nodelay(true);
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            drop(place);
+        });
+    }
+    let _rest = tokio::time::timeout(Duration::from_secs(20), graceful.shutdown()).await;
+    Ok(())
+}

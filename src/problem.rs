@@ -3,6 +3,7 @@
 //!
 //! Clients switch on `code`; `detail` and `fix` are for people. A problem holds no secret and no text of a vendor.
 
+mod cause;
 mod codes;
 mod page;
 

@@ -1,1 +1,207 @@
-//! The verbs: the only place that joins the store and the engines.
+//! The verbs: the only place that joins the store and the engines. One file a verb or a noun with its verbs;
+//! each takes the [`App`] and a [`Context`](caller::Context) that says who asks.
+//!
+//! Invariant: every change and every release passes a transaction that also appends its event.
+
+pub mod approve;
+pub mod audit;
+pub mod buy;
+pub mod caller;
+pub mod checkpoint;
+pub mod connect;
+pub mod control;
+pub mod credential;
+pub mod end;
+pub mod enroll;
+pub mod error;
+pub mod expire;
+pub mod grant;
+pub mod init;
+pub mod lease;
+pub mod offer;
+pub mod propose;
+pub mod provision;
+pub mod receipt;
+pub mod reconcile;
+pub mod record;
+pub mod recover;
+pub mod resolve;
+pub mod session;
+pub mod status;
+pub mod unseal;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use crate::audit::{LogKey, LogPublic};
+use crate::base::egress::Egress;
+use crate::base::random::Random;
+use crate::base::time::{Clock, Timestamp};
+use crate::model::instance::Instance;
+use crate::payment::{PaymentRail, Terms};
+use crate::store::Store;
+use crate::store::writer::Writer;
+use crate::token::{RootKeys, Verifier};
+use crate::vault::Vault;
+use control::Control;
+use error::Error;
+use resolve::Decisions;
+use session::Sessions;
+
+/// Everything a verb needs. Built by `setup` alone; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    opened: ArcSwapOption<Opened>,
+    control: Control,
+    decisions: Decisions,
+    sessions: Sessions,
+    log_broken: AtomicBool,
+    wraps_allowed: AtomicU64,
+    leases_changed: Notify,
+    work: Notify,
+}
+
+/// What exists only while the vault is unsealed.
+pub struct Opened {
+    /// The instance, its row authenticated.
+    pub instance: Instance,
+    /// The keys that sign tokens.
+    pub roots: RootKeys,
+    /// Checks tokens against their public halves.
+    pub verifier: Verifier,
+    /// The key that signs checkpoints and promises.
+    pub log: LogKey,
+    /// Its public half.
+    pub log_public: LogPublic,
+}
+
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The batch writer over the same database.
+    pub writer: Writer,
+    /// The vault; sealed until somebody opens it.
+    pub vault: Vault,
+    /// The only way out.
+    pub egress: Egress,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where payments are settled; `None` sells nothing.
+    pub rail: Option<(Arc<dyn PaymentRail>, Terms)>,
+    /// The instance row as stored; believed only after [`App::opened`] checked it.
+    pub instance: Instance,
+    /// Where each checkpoint is copied to, outside the database.
+    pub checkpoint_copy: Option<std::path::PathBuf>,
+    /// How this instance is reached, for addresses in answers.
+    pub public_url: String,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+impl App {
+    /// Puts the parts together; nothing is opened yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            opened: ArcSwapOption::empty(),
+            control: Control::default(),
+            decisions: Decisions::default(),
+            sessions: Sessions::default(),
+            log_broken: AtomicBool::new(false),
+            wraps_allowed: AtomicU64::new(0),
+            leases_changed: Notify::new(),
+            work: Notify::new(),
+        }))
+    }
+
+    /// What exists only while the vault is unsealed.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn opened(&self) -> Result<Arc<Opened>, Error> {
+        self.0.opened.load_full().ok_or(Error::Sealed)
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether real money and real vendors are involved.
+    #[must_use]
+    pub fn livemode(&self) -> bool {
+        self.instance.mode == crate::model::instance::Mode::Live
+    }
+
+    /// Completes when there may be work before its time: a key to end, a payment to look for.
+    pub async fn work_arrives(&self) {
+        self.0.work.notified().await;
+    }
+
+    /// Whether the log was found damaged; then nothing is released.
+    #[must_use]
+    pub fn log_is_broken(&self) -> bool {
+        self.0.log_broken.load(Ordering::Relaxed)
+    }
+
+    fn open_with(&self, opened: Option<Opened>) {
+        self.0.opened.store(opened.map(Arc::new));
+        self.0.control.clear();
+        self.0.decisions.clear();
+        if self.0.opened.load().is_none() {
+            self.0.sessions.clear();
+        }
+    }
+
+    fn control(&self) -> &Control {
+        &self.0.control
+    }
+
+    fn decisions(&self) -> &Decisions {
+        &self.0.decisions
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    fn mark_log_broken(&self) {
+        self.0.log_broken.store(true, Ordering::Relaxed);
+    }
+
+    fn allow_wraps(&self, until: u64) {
+        self.vault.allow_wraps(until);
+        self.0.wraps_allowed.store(until, Ordering::Relaxed);
+    }
+
+    fn wraps_left(&self) -> u64 {
+        self.0
+            .wraps_allowed
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.vault.wraps())
+    }
+
+    fn announce_lease(&self) {
+        self.0.leases_changed.notify_waiters();
+    }
+
+    fn announce_work(&self) {
+        self.0.work.notify_one();
+    }
+}

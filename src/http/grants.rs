@@ -1,0 +1,113 @@
+//! Offers, grants, leases, credentials.
+
+use super::answer::{Answer, Refused};
+use super::input::Input;
+use super::resolve;
+use crate::model::offer::Offer;
+use crate::service::App;
+use crate::service::buy::{self, BuyAsk, Presented, request_digest};
+use crate::service::caller::Context;
+use crate::service::enroll::{List, PageAsk};
+use crate::service::error::Error;
+use crate::service::{credential, grant, lease, offer};
+
+const PAGE: &[&str] = &["limit", "starting_after"];
+
+pub(super) async fn offers(app: &App) -> Result<Answer, Refused> {
+    let data: Vec<Offer> = offer::list(app).await?;
+    Answer::json(
+        200,
+        &List {
+            object: "list".to_owned(),
+            data,
+            has_more: false,
+        },
+    )
+}
+
+/// Buys. A payment and an idempotency key are read from their headers; one that comes twice is refused.
+pub(super) async fn create(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ask: BuyAsk = input.json()?;
+    let presented = Presented {
+        payment: once(input, "payment-signature")?.into_iter().collect(),
+        idempotency_key: once(input, "idempotency-key")?,
+        request: Some(request_digest("POST", input.path(), input.body())),
+    };
+    if presented
+        .idempotency_key
+        .as_ref()
+        .is_some_and(|key| key.is_empty() || key.len() > 255)
+    {
+        return Err(Error::invalid("/Idempotency-Key", "an idempotency key has 1 to 255 characters").into());
+    }
+    let bought = buy::buy(app, context.clone(), ask, presented).await?;
+    let status = if bought.replayed { 200 } else { 201 };
+    let mut answer = resolve::grant(app, status, &bought.grant, bought.token.as_ref())?;
+    if let Some(response) = bought.payment_response {
+        answer = answer.with("payment-response", response);
+    }
+    Ok(answer.with("location", format!("/v1/grants/{}", bought.grant.id)))
+}
+
+fn once(input: &Input, name: &str) -> Result<Option<String>, Error> {
+    let mut values = input.header(name);
+    if values.len() > 1 {
+        return Err(Error::invalid(
+            &format!("/{name}"),
+            format!("the header `{name}` came more than once"),
+        ));
+    }
+    Ok(values.pop())
+}
+
+pub(super) async fn list(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let page: PageAsk = input.query(PAGE)?;
+    Answer::json(200, &grant::list(app, context, &page).await?)
+}
+
+pub(super) async fn show(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(200, &grant::show(app, context, input.param("id", "grant")?).await?)
+}
+
+pub(super) async fn fresh_token(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let (view, minted) = grant::fresh_token(app, context, input.param("id", "grant")?).await?;
+    resolve::grant(app, 201, &view, Some(&minted))
+}
+
+pub(super) async fn renew(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(
+        200,
+        &grant::renew(app, context, input.param("id", "grant")?, &input.json()?).await?,
+    )
+}
+
+pub(super) async fn revoke(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ended = grant::revoke(app, context, input.param("id", "grant")?, &input.json()?).await?;
+    Answer::json(200, &ended)
+}
+
+pub(super) async fn leases(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let page: PageAsk = input.query(PAGE)?;
+    Answer::json(200, &lease::list(app, context, &page).await?)
+}
+
+pub(super) async fn lease(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(200, &lease::show(app, context, input.param("id", "lease")?).await?)
+}
+
+pub(super) async fn revoke_lease(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ended = lease::revoke(app, context, input.param("id", "lease")?, &input.json()?).await?;
+    Answer::json(200, &ended)
+}
+
+pub(super) async fn credentials(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let page: PageAsk = input.query(PAGE)?;
+    Answer::json(200, &credential::list(app, context, &page).await?)
+}
+
+pub(super) async fn credential(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(
+        200,
+        &credential::show(app, context, input.param("id", "credential")?).await?,
+    )
+}

@@ -1,0 +1,219 @@
+//! A request as verbs need it: body within its limits, JSON within its depth, names and queries strictly known.
+
+use std::str::FromStr;
+
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request};
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::Surface;
+use super::answer::Refused;
+use crate::httpsig;
+use crate::operations::Operation;
+use crate::service::error::Error;
+
+/// How deep JSON may nest.
+const DEPTH: usize = 32;
+
+/// A request, read.
+pub struct Input {
+    method: String,
+    authority: String,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    params: Vec<(String, String)>,
+}
+
+/// Reads a request within the limits.
+pub(super) async fn read(
+    surface: &Surface,
+    operation: &Operation,
+    path: &RawPathParams,
+    request: Request<Body>,
+) -> Result<Input, Refused> {
+    let (head, body) = request.into_parts();
+    let limited = Limited::new(body, surface.limits.body);
+    let collected = tokio::time::timeout(surface.limits.body_timeout, limited.collect()).await;
+    let body = match collected {
+        Err(_) => return Err(Refused::slow_body()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            return Err(Refused::large_body(surface.limits.body));
+        }
+        Ok(Err(_)) => return Err(Refused::broken_body()),
+        Ok(Ok(collected)) => collected.to_bytes().to_vec(),
+    };
+    let authority = authority(&head.headers, &head.uri);
+    let signed = head.headers.contains_key("signature-input");
+    // A signature for another server's name, sent here, proves nothing here.
+    if signed && !surface.names.iter().any(|name| name.eq_ignore_ascii_case(&authority)) {
+        return Err(Error::Unauthenticated.into());
+    }
+    if head.headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Error::Unauthenticated.into());
+    }
+    let input = Input {
+        method: head.method.as_str().to_owned(),
+        authority,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers,
+        body,
+        params: path
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    if operation.query.is_none() && input.query.as_deref().is_some_and(|query| !query.is_empty()) {
+        return Err(Refused::unknown_parameter(
+            input.query.as_deref().unwrap_or_default(),
+            &[],
+        ));
+    }
+    Ok(input)
+}
+
+fn authority(headers: &HeaderMap, uri: &http::Uri) -> String {
+    let host = headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+    uri.authority().map_or_else(
+        || host.unwrap_or_default().to_owned(),
+        |authority| authority.as_str().to_owned(),
+    )
+}
+
+impl Input {
+    /// The parts a signature covers.
+    #[must_use]
+    pub fn parts(&self) -> httpsig::Parts<'_> {
+        httpsig::Parts {
+            method: &self.method,
+            scheme: "http",
+            authority: &self.authority,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    /// The credential after `Authorization: Bearer`.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&str> {
+        let value = self.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, credential) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(credential)
+    }
+
+    /// The values of a header that are text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Vec<String> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The raw body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The path as it came.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// A path parameter as text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        self.params
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or("", |(_, value)| value.as_str())
+    }
+
+    /// A path parameter. What is no id of the kind is absent, like somebody else's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn param<T: FromStr>(&self, name: &str, what: &'static str) -> Result<T, Error> {
+        self.text(name).parse().map_err(|_| Error::NotFound(what))
+    }
+
+    /// The body as JSON; an empty one stands for `{}`.
+    ///
+    /// # Errors
+    /// A problem that tells what is wrong and where.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refused> {
+        let bytes = if self.body.is_empty() {
+            b"{}".as_slice()
+        } else {
+            &self.body
+        };
+        if deeper_than(bytes, DEPTH) {
+            return Err(Refused::invalid_json(format!("the JSON nests deeper than {DEPTH}")));
+        }
+        serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))
+    }
+
+    /// The query as a type that refuses unknown parameters. Digits become numbers.
+    ///
+    /// # Errors
+    /// A problem that names the parameter.
+    pub fn query<T: DeserializeOwned>(&self, known: &[&str]) -> Result<T, Refused> {
+        let mut fields: Map<String, Value> = Map::new();
+        for (name, value) in url::form_urlencoded::parse(self.query.as_deref().unwrap_or_default().as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                return Err(Refused::unknown_parameter(&name, known));
+            }
+            let value = value
+                .parse::<i64>()
+                .map_or_else(|_| Value::from(value.as_ref()), Value::from);
+            if fields.insert(name.to_string(), value).is_some() {
+                return Err(Error::invalid(&format!("/{name}"), "given twice").into());
+            }
+        }
+        serde_json::from_value(Value::Object(fields)).map_err(|error| Refused::from_json(&error))
+    }
+}
+
+/// Whether JSON text nests deeper than `limit`, without parsing it: brackets outside strings are counted.
+fn deeper_than(json: &[u8], limit: usize) -> bool {
+    let (mut depth, mut text, mut escaped) = (0usize, false, false);
+    for byte in json {
+        match (text, escaped, byte) {
+            (true, true, _) => escaped = false,
+            (true, false, b'\\') => escaped = true,
+            (true, false, b'"') => text = false,
+            (false, _, b'"') => text = true,
+            (false, _, b'[' | b'{') => depth = depth.saturating_add(1),
+            (false, _, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert!(!deeper_than(br#"{"a":"[[[[[["}"#, 1));
+        assert!(!deeper_than(br#"{"a":"\"[[["}"#, 1));
+        assert!(deeper_than(b"[[[]]]", 2));
+        assert!(deeper_than(&vec![b'['; 100_000], 32));
+    }
+}

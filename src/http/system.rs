@@ -1,0 +1,62 @@
+//! Health, seal and unseal, keys, problems.
+
+use serde::Deserialize;
+
+use super::answer::{Answer, Refused};
+use super::input::Input;
+use crate::base::secret::SecretText;
+use crate::problem::{self, Problem};
+use crate::service::App;
+use crate::service::caller::Context;
+use crate::service::error::Error;
+use crate::service::grant::EndAsk;
+use crate::service::{status as verb, unseal as sealing};
+use crate::vault::UnsealKey;
+
+pub(super) async fn readyz(app: &App) -> Answer {
+    let readiness = verb::readiness(app).await;
+    let status = if readiness.ready { 200 } else { 503 };
+    Answer::value(status, serde_json::to_value(&readiness).unwrap_or_default())
+}
+
+pub(super) fn problem(input: &Input) -> Result<Answer, Refused> {
+    let name = input.text("code").replace('-', "_");
+    let name = name.strip_suffix(".md").unwrap_or(&name);
+    let code = problem::code(name).ok_or(Error::NotFound("problem"))?;
+    Ok(Answer::markdown(problem::page(code)))
+}
+
+pub(super) fn public_keys(app: &App) -> Result<Answer, Refused> {
+    Answer::json(200, &verb::public_keys(app)?)
+}
+
+pub(super) fn seal_status(app: &App) -> Result<Answer, Refused> {
+    Answer::json(200, &sealing::status(app))
+}
+
+pub(super) async fn status(app: &App, context: &Context) -> Result<Answer, Refused> {
+    Answer::json(200, &verb::status(app, context).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    passphrase: Option<String>,
+    key: Option<String>,
+}
+
+pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
+    let body: Body = input.json()?;
+    let key = match (body.passphrase, body.key) {
+        (Some(passphrase), None) => UnsealKey::Passphrase(SecretText::new(passphrase)),
+        (None, Some(key)) => UnsealKey::parse_key_file(&SecretText::new(key))
+            .map_err(|error| Refused::from(Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string())))?,
+        _ => return Err(Error::invalid("", "give either `passphrase` or `key`").into()),
+    };
+    Answer::json(200, &sealing::unseal(app, &key).await?)
+}
+
+pub(super) async fn seal(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ask: EndAsk = input.json()?;
+    Answer::json(200, &sealing::seal(app, context, ask.reason.as_deref()).await?)
+}

@@ -1,0 +1,140 @@
+//! Which problem each refused verb is. The one place where causes meet HTTP; no text of a vendor, a database or the
+//! operating system goes through here.
+
+use super::codes::{
+    ALREADY_INITIALIZED, ALREADY_UNSEALED, ALREADY_VOTED, APPROVAL_CLOSED, APPROVAL_DENIED, APPROVAL_PENDING,
+    BODY_TOO_LARGE, BUDGET_REACHED, CONFLICT, DATABASE_FULL, DIGEST_MISMATCH, GRANT_EXPIRED, IDEMPOTENCY_MISMATCH,
+    IDEMPOTENCY_RUNNING, INSUFFICIENT_SCOPE, INTEGRITY_FAILED, INTERNAL, INVALID_REQUEST, INVALID_TOKEN,
+    MANIFEST_INVALID, NOT_ALLOWED, NOT_FOUND, OVERLOADED, PAYMENT_CONFLICT, PAYMENT_INVALID, PAYMENT_REQUIRED,
+    PAYMENT_UNAVAILABLE, PAYMENT_UNKNOWN, POLICY_INVALID, POLICY_NOT_APPROVED, RATE_LIMITED, RECEIPT_INVALID,
+    SELF_APPROVAL, SIGNATURE_INVALID, SIGNATURE_REQUIRED, TOO_MANY_LEASES, UNSEAL_KEY_INVALID, USED_UP, VAULT_SEALED,
+    VENDOR_NOT_CONNECTED, VENDOR_REFUSED, VENDOR_UNAVAILABLE,
+};
+use super::{Code, Problem};
+use crate::base::time::Ttl;
+use crate::policy::Finding;
+use crate::service::error::Error;
+use crate::store::StoreError;
+use crate::vendor::FailureClass;
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid { pointer, message } => Self::new(INVALID_REQUEST, message.clone()).error(pointer, message),
+            Error::PolicyInvalid(errors) => findings("the policy file has mistakes", errors.findings()),
+            Error::PolicyUnfit(list) => findings("the policy does not fit its vendor", list),
+            Error::PolicyNotApproved(explanation) => Self::new(POLICY_NOT_APPROVED, explanation.to_string())
+                .with("explanation", serde_json::to_value(explanation).unwrap_or_default()),
+            Error::PendingApproval { grant, approval } => {
+                Self::new(APPROVAL_PENDING, format!("{approval} waits for its approvers"))
+                    .with("grant", grant.to_string())
+                    .with("approval", approval.to_string())
+                    .retry_after(Ttl::from_secs(10))
+            }
+            Error::PaymentRequired { required, words } => {
+                Self::new(PAYMENT_REQUIRED, words.clone()).with("x402", required.body.clone())
+            }
+            Error::PaymentInvalid { reason, required, .. } => {
+                Self::new(PAYMENT_INVALID, format!("{reason}. Nothing was charged."))
+                    .with("x402", required.body.clone())
+            }
+            Error::PaymentUnknown(grant) => {
+                Self::new(PAYMENT_UNKNOWN, "do not pay again; dekeys looks for the settlement")
+                    .with("grant", grant.to_string())
+                    .retry_after(Ttl::from_secs(5))
+            }
+            Error::RateLimited(wait) => {
+                Self::new(RATE_LIMITED, format!("the next is free in {wait}")).retry_after(*wait)
+            }
+            Error::Narrowed { block, check } => Self::new(
+                INSUFFICIENT_SCOPE,
+                format!("block {block} of the token, added by its holder, allows only: {check}"),
+            )
+            .with("block", u64::try_from(*block).unwrap_or(u64::MAX)),
+            Error::NotGranted { wanted, allowed } => Self::new(
+                INSUFFICIENT_SCOPE,
+                format!("the token does not allow `{wanted}`; it allows: {allowed}"),
+            ),
+            Error::NotPinned => Self::new(
+                INSUFFICIENT_SCOPE,
+                "the token must be narrowed to this prim, for at most 5 minutes",
+            )
+            .fix("The agent narrows it before it sends it: `dekeys token attenuate --prim NAME --ttl 5m`."),
+            Error::Vendor { vendor, failure } => vendor_failed(vendor, failure),
+            Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
+            Error::Busy | Error::PurchaseUnderWay => Self::new(simple(error), text).retry_after(Ttl::from_secs(1)),
+            Error::Store(StoreError::Full) => {
+                Self::new(DATABASE_FULL, "the database's disk is full; nothing was changed")
+            }
+            Error::Internal(_) | Error::Store(_) | Error::Vault(_) => {
+                Self::new(simple(error), "something went wrong here; nothing was released")
+            }
+            _ => Self::new(simple(error), text),
+        }
+    }
+}
+
+/// The code of causes that need nothing but their own words.
+fn simple(error: &Error) -> &'static Code {
+    match error {
+        Error::Sealed => VAULT_SEALED,
+        Error::UnsealKeyWrong => UNSEAL_KEY_INVALID,
+        Error::AlreadyUnsealed => ALREADY_UNSEALED,
+        Error::AlreadyInitialized => ALREADY_INITIALIZED,
+        Error::Unauthenticated => INVALID_TOKEN,
+        Error::SignatureRequired => SIGNATURE_REQUIRED,
+        Error::ClockSkew => SIGNATURE_INVALID,
+        Error::NotAllowed(_) => NOT_ALLOWED,
+        Error::TokenTooLarge => BODY_TOO_LARGE,
+        Error::NotFound(_) => NOT_FOUND,
+        Error::ManifestInvalid(_) => MANIFEST_INVALID,
+        Error::ApprovalEnded { .. } => APPROVAL_DENIED,
+        Error::ApprovalClosed(_) => APPROVAL_CLOSED,
+        Error::SelfApproval => SELF_APPROVAL,
+        Error::AlreadyVoted => ALREADY_VOTED,
+        Error::DigestMismatch { .. } => DIGEST_MISMATCH,
+        Error::PaymentConflict => PAYMENT_CONFLICT,
+        Error::PurchaseUnderWay => IDEMPOTENCY_RUNNING,
+        Error::PaymentUnavailable => PAYMENT_UNAVAILABLE,
+        Error::IdempotencyMismatch => IDEMPOTENCY_MISMATCH,
+        Error::VendorNotConnected(_) => VENDOR_NOT_CONNECTED,
+        Error::UsedUp => USED_UP,
+        Error::TooManyLeases => TOO_MANY_LEASES,
+        Error::PaidPerDay => BUDGET_REACHED,
+        Error::Conflict(_) => CONFLICT,
+        Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
+        Error::ReceiptInvalid(_) => RECEIPT_INVALID,
+        Error::Busy => OVERLOADED,
+        _ => INTERNAL,
+    }
+}
+
+fn findings(detail: &str, findings: &[Finding]) -> Problem {
+    findings
+        .iter()
+        .fold(Problem::new(POLICY_INVALID, detail), |problem, finding| {
+            let place = match (finding.line, finding.column) {
+                (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+                _ => String::new(),
+            };
+            problem.error(&finding.pointer, format!("{place}{}; {}", finding.message, finding.fix))
+        })
+}
+
+fn vendor_failed(vendor: &str, failure: &crate::vendor::VendorFailure) -> Problem {
+    let code = match failure.class {
+        FailureClass::Auth | FailureClass::Permanent | FailureClass::Refused => VENDOR_REFUSED,
+        FailureClass::Quota | FailureClass::RateLimited | FailureClass::Retryable | FailureClass::Unknown => {
+            VENDOR_UNAVAILABLE
+        }
+    };
+    let problem = Problem::new(
+        code,
+        format!("vendor `{vendor}`: {}. Nothing was charged.", failure.words),
+    );
+    match (code.status, failure.retry_after) {
+        (503, wait) => problem.retry_after(wait.unwrap_or(Ttl::from_secs(5))),
+        _ => problem,
+    }
+}

@@ -1,0 +1,194 @@
+//! Who asks. Proofs are read here and nowhere else: an RFC 9421 signature, a session, or nothing.
+//!
+//! A token in `Authorization` is not a proof of its own; the verbs that take one check it.
+
+use crate::base::id::RequestId;
+use crate::base::time::{Timestamp, Ttl};
+use crate::httpsig::{self, Proof, SigError};
+use crate::model::principal::{Principal, PrincipalKind, PublicKey};
+use crate::store::Tx;
+
+use super::App;
+use super::error::Error;
+use std::sync::Arc;
+
+/// How long after its creation a signature's nonce is remembered; longer than any signature is taken.
+const NONCE_LIFE: Ttl = Ttl::from_secs(120);
+
+/// Who asks, once proved.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Nobody in particular.
+    Anonymous,
+    /// Whoever holds this key, not known otherwise.
+    Key(PublicKey),
+    /// Somebody dekeys knows.
+    Principal(Arc<Principal>),
+}
+
+/// One request's circumstances.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who asks.
+    pub caller: Caller,
+    /// The key that signed, if one did.
+    pub key: Option<PublicKey>,
+    /// The signature's nonce, to be claimed together with the effect.
+    pub nonce: Option<Nonce>,
+    /// The request's id.
+    pub request: RequestId,
+}
+
+/// A nonce that must be new.
+#[derive(Debug, Clone)]
+pub struct Nonce {
+    /// Whose.
+    pub holder: String,
+    /// The nonce.
+    pub nonce: String,
+    /// Until when it is remembered.
+    pub until: Timestamp,
+}
+
+impl Caller {
+    /// What events name as the actor.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        match self {
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Key(key) => key.to_string(),
+            Self::Principal(principal) => principal.id.to_string(),
+        }
+    }
+
+    /// The principal, if known.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        match self {
+            Self::Principal(principal) => Some(principal),
+            _ => None,
+        }
+    }
+}
+
+impl Context {
+    /// A request nobody signed.
+    #[must_use]
+    pub fn anonymous(request: RequestId) -> Self {
+        Self {
+            caller: Caller::Anonymous,
+            key: None,
+            nonce: None,
+            request,
+        }
+    }
+
+    /// The principal, when it is one of `kinds`.
+    ///
+    /// # Errors
+    /// [`Error::SignatureRequired`] for strangers, [`Error::NotAllowed`] for other kinds.
+    pub fn require(&self, kinds: &[PrincipalKind]) -> Result<&Arc<Principal>, Error> {
+        let principal = match &self.caller {
+            Caller::Principal(principal) => principal,
+            Caller::Anonymous => return Err(Error::SignatureRequired),
+            Caller::Key(_) => return Err(Error::Unauthenticated),
+        };
+        if kinds.contains(&principal.kind) {
+            return Ok(principal);
+        }
+        let wanted: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        Err(Error::NotAllowed(format!(
+            "this is for {}; `{}` is a {}",
+            wanted.join(" or "),
+            principal.name,
+            principal.kind.as_str()
+        )))
+    }
+
+    /// The operator.
+    ///
+    /// # Errors
+    /// As [`Context::require`].
+    pub fn operator(&self) -> Result<&Arc<Principal>, Error> {
+        self.require(&[PrincipalKind::Operator])
+    }
+
+    /// Claims the signature's nonce in the transaction of its effect.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when it was used before.
+    pub async fn claim_nonce(&self, tx: &mut Tx) -> Result<(), Error> {
+        let Some(nonce) = &self.nonce else { return Ok(()) };
+        if tx.claim_nonce(&nonce.holder, &nonce.nonce, nonce.until).await? {
+            Ok(())
+        } else {
+            Err(Error::Unauthenticated)
+        }
+    }
+}
+
+/// Reads the proofs of a request.
+///
+/// `bearer` is the `Authorization` credential, if any; a session token in it names its principal.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] for a proof that does not hold, [`Error::ClockSkew`] for one of another time.
+pub async fn identify(
+    app: &App,
+    parts: &httpsig::Parts<'_>,
+    bearer: Option<&str>,
+    request: RequestId,
+) -> Result<Context, Error> {
+    let now = app.now();
+    let mut context = Context::anonymous(request);
+    if let Some(claimed) = httpsig::read(parts).map_err(|error| refused(&error))? {
+        let proof = app
+            .sessions()
+            .verify(&claimed, parts, now)
+            .unwrap_or_else(|| httpsig::verify(&claimed, parts, now));
+        accept(app, &mut context, proof.map_err(|error| refused(&error))?).await?;
+    } else if let Some(session) = bearer.and_then(|token| app.sessions().bearer(token, now)) {
+        context.caller = known(app, &session).await?;
+    }
+    Ok(context)
+}
+
+async fn accept(app: &App, context: &mut Context, proof: Proof) -> Result<(), Error> {
+    match proof {
+        Proof::Key { key, nonce, created } => {
+            context.key = Some(key);
+            context.nonce = Some(Nonce {
+                holder: key.to_string(),
+                nonce,
+                until: created.plus(NONCE_LIFE),
+            });
+            context.caller = known(app, &key).await?;
+        }
+        Proof::Session { id, counter, .. } => {
+            let key = app.sessions().count(&id, counter).ok_or(Error::Unauthenticated)?;
+            context.key = Some(key);
+            context.caller = known(app, &key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The principal of a key; a disabled one proves nothing.
+async fn known(app: &App, key: &PublicKey) -> Result<Caller, Error> {
+    // While sealed no row can be authenticated, so nobody is known.
+    if app.vault.is_sealed() {
+        return Ok(Caller::Key(*key));
+    }
+    match app.principal_by_key(key).await? {
+        None => Ok(Caller::Key(*key)),
+        Some(principal) if principal.disabled => Err(Error::Unauthenticated),
+        Some(principal) => Ok(Caller::Principal(principal)),
+    }
+}
+
+fn refused(error: &SigError) -> Error {
+    match error {
+        SigError::Old | SigError::Ahead => Error::ClockSkew,
+        _ => Error::Unauthenticated,
+    }
+}

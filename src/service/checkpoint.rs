@@ -1,0 +1,143 @@
+//! Numbering events into the Merkle tree, signing checkpoints, and checking at start that nothing was taken away.
+
+use std::io::Write;
+
+use super::error::Error;
+use super::{App, Opened};
+use crate::audit::{self, LogPublic, Tree};
+use crate::store::Tx;
+use crate::store::events::{EventRow, link};
+use crate::store::tree::TreeState;
+
+/// Events numbered in one pass.
+const PASS: i64 = 1000;
+
+/// Events whose chain is checked when the vault is unsealed; `audit verify` checks all.
+const AT_START: i64 = 10_000;
+
+/// Numbers waiting events and signs a checkpoint over them. Answers how many there were.
+///
+/// # Errors
+/// [`Error::Sealed`]; [`Error::LogBroken`] when an event is missing from the chain.
+pub async fn advance(app: &App) -> Result<usize, Error> {
+    let opened = app.opened()?;
+    let mut tx = app.store.begin().await?;
+    let state = tx.tree_state().await?;
+    let rows = tx.unnumbered(PASS).await?;
+    let (Some(first), false) = (rows.first(), rows.is_empty()) else {
+        drop(tx);
+        return Ok(0);
+    };
+    if first.n != state.size.saturating_add(1) || !linked(&rows) {
+        drop(tx);
+        broken(app, "events are missing before numbering").await;
+        return Err(Error::LogBroken);
+    }
+    let text = number(&mut tx, &opened, &state, &rows, app).await?;
+    let _none = tx.commit(&[], &[]).await?;
+    copy(app, &text);
+    Ok(rows.len())
+}
+
+async fn number(
+    tx: &mut Tx,
+    opened: &Opened,
+    state: &TreeState,
+    rows: &[EventRow],
+    app: &App,
+) -> Result<String, Error> {
+    let mut tree = Tree::from_parts(state.size, state.edge.clone()).map_err(Error::internal)?;
+    let mut nodes = Vec::with_capacity(rows.len().saturating_mul(2));
+    for row in rows {
+        nodes.extend(tree.append(audit::leaf_hash(row.body.as_bytes())));
+    }
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let next = TreeState {
+        size: tree.size(),
+        edge: tree.edge().to_vec(),
+        root: tree.root(),
+    };
+    if !tx.number_leaves(state.size, &ids, &nodes, &next).await? {
+        return Err(Error::Conflict("another instance numbered these events".to_owned()));
+    }
+    let text =
+        audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
+    tx.save_checkpoint(next.size, &text, app.now()).await?;
+    Ok(text)
+}
+
+/// Whether each event names the digest of the one before it, and its own digest is right.
+#[must_use]
+pub fn linked(rows: &[EventRow]) -> bool {
+    let right = rows.iter().all(|row| row.digest == link(&row.prev, row.n, &row.body));
+    let follows = rows.windows(2).all(|pair| match pair {
+        [one, next] => next.prev == one.digest && next.n == one.n.saturating_add(1),
+        _ => true,
+    });
+    right && follows
+}
+
+/// Checks the tail of the chain, the latest checkpoint's signature, and that the copy outside the database is not
+/// ahead of it: a database rolled back behind its owner's back is noticed here.
+///
+/// # Errors
+/// [`Error::LogBroken`].
+pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, public: &LogPublic) -> Result<(), Error> {
+    let (head, digest) = tx.chain_head().await?;
+    let rows = tx
+        .chain(head.saturating_sub(AT_START).max(0).saturating_add(1), AT_START)
+        .await?;
+    let whole = i64::try_from(rows.len()).unwrap_or(0) == head.min(AT_START);
+    let ends = rows.last().is_none_or(|row| row.digest == digest);
+    let state = tx.tree_state().await?;
+    let signed = match tx.latest_checkpoint().await? {
+        None => state.size == 0,
+        Some((size, text)) => audit::open_checkpoint(&text, public).is_ok_and(|checkpoint| {
+            checkpoint.size == size && checkpoint.size == state.size && checkpoint.root == state.root
+        }),
+    };
+    let ahead = last_copy(app, public).is_some_and(|size| size > state.size);
+    if whole && ends && linked(&rows) && signed && !ahead {
+        return Ok(());
+    }
+    tracing::error!(
+        head,
+        whole,
+        ends,
+        signed,
+        ahead,
+        "the audit log does not verify: something was changed or rolled back"
+    );
+    Err(Error::LogBroken)
+}
+
+/// Stops all releases and says so.
+pub(super) async fn broken(app: &App, why: &str) {
+    if !app.log_is_broken() {
+        tracing::error!(why, "the audit log does not verify; nothing is released any more");
+        app.mark_log_broken();
+        app.raise("audit.verification_failed", why).await;
+    }
+}
+
+/// Replaces the copy as a whole, so that a reader never sees half a checkpoint.
+fn copy(app: &App, text: &str) {
+    let Some(path) = &app.checkpoint_copy else { return };
+    let next = path.with_extension("next");
+    let written = std::fs::File::create(&next).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        std::fs::rename(&next, path)
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, path = %path.display(), "could not copy a checkpoint");
+    }
+}
+
+/// The size of the copied checkpoint, if its signature is ours.
+fn last_copy(app: &App, public: &LogPublic) -> Option<i64> {
+    let text = std::fs::read_to_string(app.checkpoint_copy.as_ref()?).ok()?;
+    audit::open_checkpoint(&text, public)
+        .ok()
+        .map(|checkpoint| checkpoint.size)
+}

@@ -1,0 +1,342 @@
+//! Control rows in memory: principals, policies in force, manifests, root credentials and grants, each checked
+//! against its MAC when it enters. A row that is not authentic is refused, raised as an event, and not cached.
+//!
+//! Bound: another instance's change of a principal or policy is seen after at most two seconds; its end of a grant
+//! or lease at once, because every release reads those in its transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use parking_lot::RwLock;
+
+use super::App;
+use super::error::Error;
+use crate::base::canonical::Digest;
+use crate::base::id::{GrantId, PrincipalId, RootId};
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::control::{Control as Row, Stored};
+use crate::model::grant::Grant;
+use crate::model::policy::{Policy, PolicyVersion};
+use crate::model::principal::{Principal, PublicKey};
+use crate::model::root::Root;
+use crate::model::scope::Name;
+use crate::model::sealed::{Place, Sealed};
+use crate::vendor::Manifest;
+
+/// How stale a cached principal or the list of policies may be.
+const FRESH: Ttl = Ttl::from_secs(2);
+
+/// The caches.
+pub struct Control {
+    principals: Cache<PublicKey, (Arc<Principal>, Timestamp)>,
+    policies: RwLock<Option<(Arc<Vec<InForce>>, Timestamp)>>,
+    manifests: RwLock<HashMap<Digest, Arc<Manifest>>>,
+    roots: RwLock<HashMap<RootId, Arc<Connected>>>,
+    grants: Cache<GrantId, Arc<Grant>>,
+}
+
+/// A policy in force.
+pub struct InForce {
+    /// The version as approved.
+    pub version: PolicyVersion,
+    /// The file, parsed.
+    pub policy: Policy,
+}
+
+/// A root credential with its manifest. The value stays sealed.
+pub struct Connected {
+    /// The row.
+    pub root: Root,
+    /// The value.
+    pub sealed: Sealed,
+    /// The manifest it was entered for.
+    pub manifest: Arc<Manifest>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            principals: Cache::new(10_000),
+            policies: RwLock::default(),
+            manifests: RwLock::default(),
+            roots: RwLock::default(),
+            grants: Cache::new(200_000),
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn clear(&self) {
+        self.principals.invalidate_all();
+        *self.policies.write() = None;
+        self.manifests.write().clear();
+        self.roots.write().clear();
+        self.grants.invalidate_all();
+    }
+
+    pub(super) fn forget_grant(&self, id: GrantId) {
+        self.grants.invalidate(&id);
+    }
+
+    pub(super) fn forget_principals(&self) {
+        self.principals.invalidate_all();
+    }
+
+    pub(super) fn forget_policies(&self) {
+        *self.policies.write() = None;
+    }
+
+    pub(super) fn forget_roots(&self) {
+        self.roots.write().clear();
+    }
+}
+
+impl Connected {
+    /// The address of the sealed value.
+    #[must_use]
+    pub fn place(&self, app: &App) -> Place {
+        root_place(app, &self.root)
+    }
+}
+
+/// The address of a root credential's value: bound to its vendor.
+#[must_use]
+pub fn root_place(app: &App, root: &Root) -> Place {
+    Place {
+        instance: app.instance.id,
+        record: "root",
+        id: root.id.to_string(),
+        owner: root.vendor.to_string(),
+        version: 1,
+        field: "secret",
+    }
+}
+
+impl App {
+    /// Checks a control row; a forged one is raised.
+    ///
+    /// # Errors
+    /// [`Error::Forged`], [`Error::Sealed`].
+    pub async fn authentic<T: Row>(&self, what: &'static str, stored: Stored<T>) -> Result<T, Error> {
+        match self.vault.authenticate(stored) {
+            Ok(value) => Ok(value),
+            Err(crate::vault::VaultError::Forged) => {
+                tracing::error!(what, "a stored row is not authentic: somebody wrote to the database");
+                self.raise("security.forged_row", what).await;
+                Err(Error::Forged(what))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A control row with its MAC, ready to be stored.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn stored<T: Row>(&self, unverified: T) -> Result<Stored<T>, Error> {
+        let mac = self.vault.mac(&unverified)?;
+        Ok(Stored { unverified, mac })
+    }
+
+    /// Tells the log about an attack. A database that cannot even take that is told to the operator's log only.
+    pub async fn raise(&self, kind: &str, what: &str) {
+        let event = self.own_event(kind, &what, serde_json::json!({ "what": what }));
+        let outcome = match self.store.begin().await {
+            Ok(tx) => tx.commit(&[event], &[]).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            tracing::error!(%error, kind, what, "could not record an attack");
+        }
+    }
+
+    /// The principal a key proves.
+    ///
+    /// # Errors
+    /// The store's. A forged row answers as an unknown key.
+    pub async fn principal_by_key(&self, key: &PublicKey) -> Result<Option<Arc<Principal>>, Error> {
+        let now = self.now();
+        if let Some((principal, at)) = self.control().principals.get(key)
+            && now.since(at) < FRESH
+        {
+            return Ok(Some(principal));
+        }
+        let mut tx = self.store.read().await?;
+        let Some(stored) = tx.principal_by_key(key).await? else {
+            return Ok(None);
+        };
+        drop(tx);
+        let principal = match self.authentic("principal", stored).await {
+            Ok(principal) => Arc::new(principal),
+            Err(Error::Forged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // The index that found the row is not authentic; the row is.
+        if !principal.keys.contains(key) {
+            self.raise("security.forged_row", "principal key").await;
+            return Ok(None);
+        }
+        self.control().principals.insert(*key, (Arc::clone(&principal), now));
+        Ok(Some(principal))
+    }
+
+    /// A principal by id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forged`].
+    pub async fn principal(&self, id: PrincipalId) -> Result<Principal, Error> {
+        let mut tx = self.store.read().await?;
+        let stored = tx.principal(id).await?.ok_or(Error::NotFound("principal"))?;
+        drop(tx);
+        self.authentic("principal", stored).await
+    }
+
+    /// A principal by name.
+    ///
+    /// # Errors
+    /// [`Error::Forged`], the store's.
+    pub async fn principal_named(&self, name: &Name) -> Result<Option<Principal>, Error> {
+        let mut tx = self.store.read().await?;
+        let found = tx.principal_by_name(name).await?;
+        drop(tx);
+        match found {
+            None => Ok(None),
+            Some(stored) => self.authentic("principal", stored).await.map(Some),
+        }
+    }
+
+    /// The policies in force. One that is not authentic is left out, and raised.
+    ///
+    /// # Errors
+    /// The store's, [`Error::Sealed`].
+    pub async fn policies(&self) -> Result<Arc<Vec<InForce>>, Error> {
+        let now = self.now();
+        if let Some((policies, at)) = self.control().policies.read().as_ref()
+            && now.since(*at) < FRESH
+        {
+            return Ok(Arc::clone(policies));
+        }
+        let mut tx = self.store.read().await?;
+        let rows = tx.active_policies().await?;
+        drop(tx);
+        let mut policies = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.authentic("policy", row).await {
+                Ok(version) => policies.push(in_force(version)?),
+                Err(Error::Forged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let policies = Arc::new(policies);
+        *self.control().policies.write() = Some((Arc::clone(&policies), now));
+        Ok(policies)
+    }
+
+    /// One version of a policy, in force or not: what a grant refers to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forged`].
+    pub async fn policy_version(&self, name: &Name, version: i64) -> Result<InForce, Error> {
+        let mut tx = self.store.read().await?;
+        let stored = tx
+            .policy_version(name, version)
+            .await?
+            .ok_or(Error::NotFound("policy"))?;
+        drop(tx);
+        in_force(self.authentic("policy", stored).await?)
+    }
+
+    /// The manifest pinned for a vendor.
+    ///
+    /// # Errors
+    /// [`Error::VendorNotConnected`], [`Error::Forged`].
+    pub async fn manifest(&self, vendor: &Name) -> Result<(Arc<Manifest>, Digest), Error> {
+        let mut tx = self.store.read().await?;
+        let stored = tx
+            .manifest_pin(vendor)
+            .await?
+            .ok_or_else(|| Error::VendorNotConnected(vendor.to_string()))?;
+        drop(tx);
+        let pin = self.authentic("manifest", stored).await?;
+        let digest = pin.digest();
+        if let Some(manifest) = self.control().manifests.read().get(&digest) {
+            return Ok((Arc::clone(manifest), digest));
+        }
+        let manifest =
+            Manifest::parse(&pin.text, vendor.as_str()).map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        let manifest = Arc::new(manifest);
+        self.control().manifests.write().insert(digest, Arc::clone(&manifest));
+        Ok((manifest, digest))
+    }
+
+    /// The root credential in use for a vendor.
+    ///
+    /// # Errors
+    /// [`Error::VendorNotConnected`], [`Error::Forged`].
+    pub async fn current_root(&self, vendor: &Name) -> Result<Arc<Connected>, Error> {
+        if let Some(found) = self
+            .control()
+            .roots
+            .read()
+            .values()
+            .find(|root| root.root.current && root.root.vendor == *vendor)
+        {
+            return Ok(Arc::clone(found));
+        }
+        let mut tx = self.store.read().await?;
+        let (stored, sealed) = tx
+            .current_root(vendor)
+            .await?
+            .ok_or_else(|| Error::VendorNotConnected(vendor.to_string()))?;
+        drop(tx);
+        self.connected(stored, sealed).await
+    }
+
+    /// A root credential by id: the one a credential was made from.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forged`].
+    pub async fn root(&self, id: RootId) -> Result<Arc<Connected>, Error> {
+        if let Some(found) = self.control().roots.read().get(&id) {
+            return Ok(Arc::clone(found));
+        }
+        let mut tx = self.store.read().await?;
+        let (stored, sealed) = tx.root(id).await?.ok_or(Error::NotFound("root credential"))?;
+        drop(tx);
+        self.connected(stored, sealed).await
+    }
+
+    async fn connected(&self, stored: Stored<Root>, sealed: Sealed) -> Result<Arc<Connected>, Error> {
+        let root = self.authentic("root credential", stored).await?;
+        let (manifest, _) = self.manifest(&root.vendor).await?;
+        let connected = Arc::new(Connected { root, sealed, manifest });
+        self.control()
+            .roots
+            .write()
+            .insert(connected.root.id, Arc::clone(&connected));
+        Ok(connected)
+    }
+
+    /// A grant, authenticated when it was read. Its counters and present state are checked by the writer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forged`].
+    pub async fn grant(&self, id: GrantId) -> Result<Arc<Grant>, Error> {
+        if let Some(grant) = self.control().grants.get(&id) {
+            return Ok(grant);
+        }
+        let mut tx = self.store.read().await?;
+        let (stored, _) = tx.grant(id).await?.ok_or(Error::NotFound("grant"))?;
+        drop(tx);
+        let grant = Arc::new(self.authentic("grant", stored).await?);
+        self.control().grants.insert(id, Arc::clone(&grant));
+        Ok(grant)
+    }
+}
+
+fn in_force(version: PolicyVersion) -> Result<InForce, Error> {
+    let policy = crate::policy::parse(&version.text, version.name.as_str())
+        .map_err(|errors| Error::PolicyInvalid(Box::new(errors)))?;
+    Ok(InForce { version, policy })
+}

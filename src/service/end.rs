@@ -1,0 +1,291 @@
+//! Ending keys at the vendor: asked at once when somebody revokes, by a timer when time is over, and again for
+//! thirty days when the vendor does not confirm.
+
+use serde_json::json;
+
+use super::App;
+use super::caller::Context;
+use super::connect::open_root;
+use super::error::Error;
+use super::provision::{credential_place, facts};
+use crate::base::id::{CredentialId, GrantId, LeaseId};
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::credential::{Credential, CredentialState};
+use crate::model::principal::{Principal, PrincipalKind};
+use crate::store::grants::GrantFilter;
+use crate::store::leases::LeaseFilter;
+use crate::store::writer::{RevokeAsk, RevokeTarget};
+use crate::store::{Page, Release};
+use crate::vendor::{Adapter, Alive, Existence, FailureClass, VendorFailure};
+
+/// How long one try may take before another worker may try.
+const TRY: Ttl = Ttl::from_secs(30);
+
+/// After this long without confirmation the trouble is raised and shown.
+const ALARM: Ttl = Ttl::from_mins(15);
+
+/// First and longest wait between tries.
+const FIRST_WAIT: Ttl = Ttl::from_secs(1);
+const LONGEST_WAIT: Ttl = Ttl::from_mins(60);
+
+/// Tries the revocation of one credential now.
+///
+/// Answers whether the key is dead. `false`: a worker goes on.
+///
+/// # Errors
+/// The store's and the vault's; the vendor's failures are put on record instead.
+pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let mut row = tx.credential(id).await?.ok_or(Error::NotFound("credential"))?;
+    let sealed = tx.sealed_credential(id).await?.map(|(_, sealed)| sealed);
+    let due = row.next_at.is_some_and(|at| at <= now);
+    if row.state.is_final() || !matches!(row.state, CredentialState::Revoking | CredentialState::Stuck) || !due {
+        drop(tx);
+        return Ok(row.state.is_final());
+    }
+    row.next_at = Some(now.plus(TRY));
+    row.attempt = row.attempt.saturating_add(1);
+    tx.update_credential(&row).await?;
+    let connected = app.root(row.root).await?;
+    let event = app.own_event("credential.revoking", &row.id, facts(&row));
+    let releases = [
+        Release {
+            event: event.id,
+            object: row.root.to_string(),
+            version: 1,
+        },
+        Release {
+            event: event.id,
+            object: row.id.to_string(),
+            version: row.version,
+        },
+    ];
+    let mut proofs = tx.commit(&[event], &releases).await?;
+    let value_proof = proofs.pop().ok_or_else(|| Error::internal("no proof of record"))?;
+    let root = open_root(app, &connected, proofs)?;
+    let secret = match &sealed {
+        Some(sealed) => app
+            .vault
+            .open(sealed, &credential_place(app, &row), value_proof)?
+            .into_text()
+            .ok(),
+        None => None,
+    };
+    let adapter = Adapter::of(&connected.manifest);
+    let key_id = row.vendor_key_id.clone().unwrap_or_default();
+    let outcome = match adapter.revoke(&app.egress, &root, &key_id, secret.as_ref()).await {
+        Ok(_gone) => confirm(app, &adapter, &root, secret.as_ref()).await,
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok(()) => revoked(app, row).await.map(|()| true),
+        Err(failure) => not_yet(app, row, &failure).await.map(|()| false),
+    }
+}
+
+/// After a vendor said that a key is gone: asks with the key itself, where the vendor can be asked.
+async fn confirm(
+    app: &App,
+    adapter: &Adapter,
+    root: &crate::vendor::RootSecret,
+    secret: Option<&crate::base::secret::SecretText>,
+) -> Result<(), VendorFailure> {
+    let Some(secret) = secret else { return Ok(()) };
+    match adapter.probe(&app.egress, root, secret).await? {
+        Alive::Alive => Err(still_alive()),
+        Alive::Dead | Alive::Unknown => Ok(()),
+    }
+}
+
+fn still_alive() -> VendorFailure {
+    VendorFailure {
+        class: FailureClass::Retryable,
+        created: Existence::No,
+        status: None,
+        retry_after: None,
+        words: "the vendor still accepts the key".to_owned(),
+    }
+}
+
+async fn revoked(app: &App, mut row: Credential) -> Result<(), Error> {
+    row.state = CredentialState::Revoked;
+    row.next_at = None;
+    row.last_error = None;
+    let mut tx = app.store.begin().await?;
+    tx.update_credential(&row).await?;
+    tx.drop_sealed(row.id).await?;
+    let event = app.own_event("credential.revoked", &row.id, facts(&row));
+    let _none = tx.commit(&[event], &[]).await?;
+    Ok(())
+}
+
+/// Puts a failed try on record with the time of the next one; raises the trouble when it lasts.
+async fn not_yet(app: &App, mut row: Credential, failure: &VendorFailure) -> Result<(), Error> {
+    let now = app.now();
+    let since = *row.first_failed.get_or_insert(now);
+    let wait = failure.retry_after.unwrap_or_else(|| backoff(row.attempt));
+    row.last_error = Some(failure.words.clone());
+    row.next_at = Some(now.plus(wait));
+    let stuck_now = row.state == CredentialState::Revoking && (now.since(since) >= ALARM || row.attempt > 3);
+    if stuck_now {
+        row.state = CredentialState::Stuck;
+    }
+    let mut tx = app.store.begin().await?;
+    tx.update_credential(&row).await?;
+    let kind = if stuck_now {
+        "lease.revocation_failed"
+    } else {
+        "credential.revocation_retried"
+    };
+    let event = app.own_event(kind, &row.id, facts(&row));
+    let _none = tx.commit(&[event], &[]).await?;
+    if stuck_now {
+        tracing::error!(credential = %row.id, vendor = %row.vendor, "a key could not be revoked; dekeys goes on trying");
+    }
+    Ok(())
+}
+
+fn backoff(attempt: i64) -> Ttl {
+    let doublings = u32::try_from(attempt.saturating_sub(1).clamp(0, 12)).unwrap_or(12);
+    Ttl::from_millis(FIRST_WAIT.as_millis().saturating_mul(2i64.saturating_pow(doublings))).min(LONGEST_WAIT)
+}
+
+/// Ends a lease on record, at once for every instance; its credential's end at the vendor follows.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn revoke_lease(
+    app: &App,
+    context: &Context,
+    lease: LeaseId,
+    reason: Option<&str>,
+) -> Result<Vec<CredentialId>, Error> {
+    let event = app.event(
+        context,
+        "lease.revoked",
+        &lease,
+        json!({ "lease": lease, "reason": reason }),
+    );
+    revoke(app, RevokeTarget::Lease(lease), event).await
+}
+
+/// Ends a grant on record, with its leases and credentials.
+///
+/// # Errors
+/// The store's; [`Error::NotFound`].
+pub(super) async fn revoke_grant(
+    app: &App,
+    context: &Context,
+    id: GrantId,
+    reason: Option<&str>,
+) -> Result<Vec<CredentialId>, Error> {
+    app.control().forget_grant(id);
+    let mut grant = app.grant(id).await?.as_ref().clone();
+    grant.state = crate::model::grant::GrantState::Revoked;
+    let stored = app.stored(grant)?;
+    let event = app.event(context, "grant.revoked", &id, json!({ "grant": id, "reason": reason }));
+    let ended = revoke(app, RevokeTarget::Grant(Box::new(stored)), event).await;
+    app.control().forget_grant(id);
+    app.decisions().forget_grant(id);
+    ended
+}
+
+async fn revoke(
+    app: &App,
+    target: RevokeTarget,
+    event: crate::model::event::Event,
+) -> Result<Vec<CredentialId>, Error> {
+    let data = match event.data {
+        serde_json::Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let ask = RevokeAsk {
+        target,
+        now: app.now(),
+        event: event.id,
+        kind: event.kind,
+        actor: event.actor,
+        livemode: event.livemode,
+        request_id: event.request_id,
+        data,
+    };
+    let outcome = app.writer.revoke(ask).await?;
+    app.announce_lease();
+    app.announce_work();
+    Ok(outcome.credentials)
+}
+
+/// Ends credentials at their vendors now, together; answers whether all are dead.
+pub(super) async fn end_now(app: &App, credentials: &[CredentialId]) -> bool {
+    let ends = credentials.iter().map(|id| end(app, *id));
+    futures_util::future::join_all(ends)
+        .await
+        .into_iter()
+        .all(|outcome| match outcome {
+            Ok(dead) => dead,
+            Err(error) => {
+                tracing::warn!(%error, "could not end a key now; a worker goes on");
+                false
+            }
+        })
+}
+
+/// Ends everything of a principal: its grants, and its leases as a prim.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn end_all_of(app: &App, context: &Context, principal: &Principal) -> Result<(), Error> {
+    let page = Page {
+        limit: 1000,
+        after: None,
+    };
+    let mut tx = app.store.read().await?;
+    let leases = match principal.kind {
+        PrincipalKind::Prim => {
+            tx.leases(
+                &LeaseFilter {
+                    prim: Some(principal.id),
+                    ..LeaseFilter::default()
+                },
+                &page,
+            )
+            .await?
+        }
+        _ => Vec::new(),
+    };
+    let grants = tx
+        .grants(
+            &GrantFilter {
+                principal: Some(principal.id),
+                ..GrantFilter::default()
+            },
+            &page,
+        )
+        .await?;
+    drop(tx);
+    for lease in leases.into_iter().filter(|lease| lease.state.is_live()) {
+        let _ended = revoke_lease(app, context, lease.id, Some("principal disabled")).await?;
+    }
+    for grant in grants.into_iter().filter(|grant| !grant.unverified.state.is_final()) {
+        let _ended = revoke_grant(app, context, grant.unverified.id, Some("principal disabled")).await?;
+    }
+    Ok(())
+}
+
+/// Whether a time has come.
+pub(super) fn due(at: Option<Timestamp>, now: Timestamp) -> bool {
+    at.is_some_and(|at| at <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_an_hour() {
+        assert_eq!(backoff(1), Ttl::from_secs(1));
+        assert_eq!(backoff(4), Ttl::from_secs(8));
+        assert_eq!(backoff(500), LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,247 @@
+//! Principals: enrolled by an operator, with keys made on their own side.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::caller::Context;
+use super::error::Error;
+use crate::base::id::PrincipalId;
+use crate::base::time::Timestamp;
+use crate::model::principal::{Principal, PrincipalKind, PublicKey};
+use crate::model::scope::Name;
+use crate::store::Page;
+
+/// A principal as people see it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PrincipalView {
+    /// The id.
+    pub id: PrincipalId,
+    /// Always `principal`.
+    pub object: String,
+    /// Whether this instance is live.
+    pub livemode: bool,
+    /// The unique name.
+    pub name: Name,
+    /// The kind.
+    pub kind: PrincipalKind,
+    /// Public keys.
+    pub public_keys: Vec<PublicKey>,
+    /// Wallets, CAIP-10.
+    pub wallets: Vec<String>,
+    /// May approve.
+    pub approver: bool,
+    /// `active` or `disabled`.
+    pub state: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A principal to be made.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollAsk {
+    /// The name it will have.
+    pub name: Name,
+    /// What it is. Operators and approvers are enrolled by `dekeys init`; humans here cannot approve.
+    pub kind: PrincipalKind,
+    /// Its public keys.
+    pub public_keys: Vec<PublicKey>,
+    /// Its wallets, CAIP-10.
+    #[serde(default)]
+    pub wallets: Vec<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct List<T> {
+    /// Always `list`.
+    pub object: String,
+    /// The entries, newest first.
+    pub data: Vec<T>,
+    /// Whether older ones follow.
+    pub has_more: bool,
+}
+
+impl<T> List<T> {
+    /// A page out of one entry more than wanted.
+    #[must_use]
+    pub fn page(mut data: Vec<T>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let has_more = data.len() > limit;
+        data.truncate(limit);
+        Self {
+            object: "list".to_owned(),
+            data,
+            has_more,
+        }
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageAsk {
+    /// 1 to 100; 20 if absent.
+    pub limit: Option<i64>,
+    /// The id after which to go on.
+    pub starting_after: Option<String>,
+}
+
+impl PageAsk {
+    /// How many the caller wants.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] outside 1 to 100.
+    pub fn limit(&self) -> Result<i64, Error> {
+        let limit = self.limit.unwrap_or(20);
+        if (1..=100).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Error::invalid("/limit", "limit is 1 to 100"))
+        }
+    }
+
+    /// The store's page: one more than wanted, to learn whether more follow.
+    ///
+    /// # Errors
+    /// As [`PageAsk::limit`].
+    pub fn page(&self) -> Result<Page, Error> {
+        Ok(Page {
+            limit: self.limit()?.saturating_add(1),
+            after: self.starting_after.clone(),
+        })
+    }
+}
+
+/// Makes a principal.
+///
+/// # Errors
+/// [`Error::NotAllowed`] for others than operators; [`Error::Conflict`] for a name or key that exists.
+pub async fn enroll(app: &App, context: &Context, ask: EnrollAsk) -> Result<PrincipalView, Error> {
+    context.operator()?;
+    if ask.public_keys.is_empty() && ask.wallets.is_empty() {
+        return Err(Error::invalid(
+            "/public_keys",
+            "a principal needs a public key or a wallet",
+        ));
+    }
+    let now = app.now();
+    let principal = Principal {
+        id: PrincipalId::new(now, app.random.as_ref()),
+        name: ask.name,
+        kind: ask.kind,
+        keys: ask.public_keys,
+        wallets: ask.wallets.iter().map(|wallet| wallet.to_lowercase()).collect(),
+        approver: false,
+        disabled: false,
+        created: now,
+    };
+    let mut tx = app.store.begin().await?;
+    context.claim_nonce(&mut tx).await?;
+    refuse_taken(&mut tx, &principal).await?;
+    tx.insert_principal(&app.stored(principal.clone())?).await?;
+    let data = serde_json::json!({ "name": principal.name, "kind": principal.kind, "public_keys": principal.keys });
+    let event = app.event(context, "principal.created", &principal.id, data);
+    let _none = tx.commit(&[event], &[]).await?;
+    app.control().forget_principals();
+    Ok(view(app, &principal))
+}
+
+async fn refuse_taken(tx: &mut crate::store::Tx, principal: &Principal) -> Result<(), Error> {
+    if tx.principal_by_name(&principal.name).await?.is_some() {
+        return Err(Error::Conflict(format!(
+            "there is a principal named `{}`",
+            principal.name
+        )));
+    }
+    for key in &principal.keys {
+        if tx.principal_by_key(key).await?.is_some() {
+            return Err(Error::Conflict(format!("key `{key}` belongs to another principal")));
+        }
+    }
+    Ok(())
+}
+
+/// The principals, newest first.
+///
+/// # Errors
+/// [`Error::NotAllowed`] for others than operators and humans.
+pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<PrincipalView>, Error> {
+    context.require(&[PrincipalKind::Operator, PrincipalKind::Human])?;
+    let mut tx = app.store.read().await?;
+    let rows = tx.principals(None, &page.page()?).await?;
+    drop(tx);
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
+        views.push(view(app, &app.authentic("principal", row).await?));
+    }
+    Ok(List::page(views, page.limit()?))
+}
+
+/// One principal.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::NotAllowed`].
+pub async fn show(app: &App, context: &Context, id: PrincipalId) -> Result<PrincipalView, Error> {
+    context.require(&[PrincipalKind::Operator, PrincipalKind::Human])?;
+    Ok(view(app, &app.principal(id).await?))
+}
+
+/// Who the caller is.
+///
+/// # Errors
+/// [`Error::SignatureRequired`].
+pub fn whoami(app: &App, context: &Context) -> Result<PrincipalView, Error> {
+    let principal = context.caller.principal().ok_or(Error::SignatureRequired)?;
+    Ok(view(app, principal))
+}
+
+/// Shuts a principal out: it proves nothing any more, its grants and leases end.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::NotAllowed`]; [`Error::Conflict`] for the operator that asks.
+pub async fn disable(
+    app: &App,
+    context: &Context,
+    id: PrincipalId,
+    reason: Option<&str>,
+) -> Result<PrincipalView, Error> {
+    let operator: &Arc<Principal> = context.operator()?;
+    if operator.id == id {
+        return Err(Error::Conflict("you cannot disable yourself".to_owned()));
+    }
+    let mut principal = app.principal(id).await?;
+    principal.disabled = true;
+    let mut tx = app.store.begin().await?;
+    context.claim_nonce(&mut tx).await?;
+    tx.update_principal(&app.stored(principal.clone())?).await?;
+    let event = app.event(
+        context,
+        "principal.disabled",
+        &id,
+        serde_json::json!({ "name": principal.name, "reason": reason }),
+    );
+    let _none = tx.commit(&[event], &[]).await?;
+    app.control().forget_principals();
+    app.decisions().clear();
+    super::end::end_all_of(app, context, &principal).await?;
+    Ok(view(app, &principal))
+}
+
+pub(super) fn view(app: &App, principal: &Principal) -> PrincipalView {
+    PrincipalView {
+        id: principal.id,
+        object: "principal".to_owned(),
+        livemode: app.livemode(),
+        name: principal.name.clone(),
+        kind: principal.kind,
+        public_keys: principal.keys.clone(),
+        wallets: principal.wallets.clone(),
+        approver: principal.approver,
+        state: if principal.disabled { "disabled" } else { "active" }.to_owned(),
+        created: principal.created,
+    }
+}

@@ -1,0 +1,242 @@
+//! Why a verb was refused. Knows no HTTP; `problem` maps each to one problem document.
+
+use crate::base::canonical::Digest;
+use crate::base::id::{ApprovalId, GrantId};
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::approval::ApprovalState;
+use crate::model::grant::GrantState;
+use crate::payment::Required;
+use crate::policy::{Explanation, Finding, PolicyErrors};
+use crate::store::StoreError;
+use crate::vault::VaultError;
+use crate::vendor::VendorFailure;
+
+/// Why a verb was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Keys cannot be used until somebody unseals the vault.
+    #[error("the vault is sealed")]
+    Sealed,
+    /// The unseal key is for this vault's kind, but not its key.
+    #[error("that unseal key is wrong")]
+    UnsealKeyWrong,
+    /// The vault is open already.
+    #[error("the vault is unsealed already")]
+    AlreadyUnsealed,
+    /// `init` was done before.
+    #[error("this database is initialised already")]
+    AlreadyInitialized,
+    /// No proof, or one that does not hold; the same for forged, expired, revoked and foreign tokens.
+    #[error("the token or signature is not valid")]
+    Unauthenticated,
+    /// This act needs a signature or session, and there was none.
+    #[error("this needs a signature")]
+    SignatureRequired,
+    /// The signature was made too long ago or in the future.
+    #[error("the signature was made more than 60 s ago or more than 30 s ahead; check the clocks")]
+    ClockSkew,
+    /// The caller is known and may not do this.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// A block of the token narrowed it below what is asked.
+    #[error("block {block} of the token does not allow this: {check}")]
+    Narrowed {
+        /// The block, counted from 0 (the authority block).
+        block: usize,
+        /// The check, in words.
+        check: String,
+    },
+    /// The grant does not contain the right.
+    #[error("the token does not allow `{wanted}`")]
+    NotGranted {
+        /// What was asked for.
+        wanted: String,
+        /// What the token allows.
+        allowed: String,
+    },
+    /// The token is not pinned to this prim for at most five minutes by a block of its holder.
+    #[error("the token is not pinned to this prim")]
+    NotPinned,
+    /// Too large to be looked at.
+    #[error("the token is larger than 8 KiB")]
+    TokenTooLarge,
+    /// Nothing with that id, or not the caller's.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The request makes no sense.
+    #[error("{message}")]
+    Invalid {
+        /// JSON pointer to the field.
+        pointer: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A policy file with mistakes.
+    #[error("the policy has mistakes")]
+    PolicyInvalid(Box<PolicyErrors>),
+    /// A policy that its vendor's manifest does not bear.
+    #[error("the policy does not fit its vendor")]
+    PolicyUnfit(Vec<Finding>),
+    /// A manifest with mistakes.
+    #[error("{0}")]
+    ManifestInvalid(String),
+    /// No policy in force allows it.
+    #[error("no policy in force allows this")]
+    PolicyNotApproved(Box<Explanation>),
+    /// People decide first.
+    #[error("people decide this first")]
+    PendingApproval {
+        /// The grant that waits.
+        grant: GrantId,
+        /// The request they decide.
+        approval: ApprovalId,
+    },
+    /// People said no.
+    #[error("approval {approval} is {}", .state.as_str())]
+    ApprovalEnded {
+        /// The request.
+        approval: ApprovalId,
+        /// How it ended.
+        state: ApprovalState,
+    },
+    /// The approval is decided already.
+    #[error("the approval request is {} already", .0.as_str())]
+    ApprovalClosed(ApprovalState),
+    /// Nobody approves what they asked for themselves.
+    #[error("you asked for this yourself")]
+    SelfApproval,
+    /// One vote a person.
+    #[error("you have voted on this already")]
+    AlreadyVoted,
+    /// What was approved is not what is there now.
+    #[error("the request changed while you were reading")]
+    DigestMismatch {
+        /// What was sent.
+        given: Digest,
+        /// What it is.
+        current: Digest,
+    },
+    /// To be paid for.
+    #[error("payment required")]
+    PaymentRequired {
+        /// The x402 requirements.
+        required: Box<Required>,
+        /// What and how much, in words.
+        words: String,
+    },
+    /// The payment is not good; nothing was charged.
+    #[error("{reason}")]
+    PaymentInvalid {
+        /// Why.
+        reason: String,
+        /// The x402 requirements again.
+        required: Box<Required>,
+        /// The failure for the PAYMENT-RESPONSE header, when settlement was tried.
+        response: Option<String>,
+    },
+    /// The authorization is bound to another request.
+    #[error("this payment belongs to another request")]
+    PaymentConflict,
+    /// The same purchase is under way.
+    #[error("this purchase is under way")]
+    PurchaseUnderWay,
+    /// The rail cannot be asked; nothing was charged.
+    #[error("the payment cannot be checked now; nothing was charged")]
+    PaymentUnavailable,
+    /// Settlement was begun, its outcome is not known.
+    #[error("it is not known yet whether the payment went through")]
+    PaymentUnknown(GrantId),
+    /// The same idempotency key came with another request.
+    #[error("this idempotency key was used for another request")]
+    IdempotencyMismatch,
+    /// No root credential.
+    #[error("no root credential for vendor `{0}`")]
+    VendorNotConnected(String),
+    /// The vendor failed.
+    #[error("vendor `{vendor}`: {}", .failure.words)]
+    Vendor {
+        /// The vendor.
+        vendor: String,
+        /// How.
+        failure: Box<VendorFailure>,
+    },
+    /// The grant's time is over, or it was ended.
+    #[error("the grant is {}", .0.as_str())]
+    GrantOver(GrantState),
+    /// All resolves are used.
+    #[error("the grant has no resolves left")]
+    UsedUp,
+    /// Too many at once or in a span.
+    #[error("slow down")]
+    RateLimited(Ttl),
+    /// Too many leases of the policy live.
+    #[error("too many leases are live under this policy")]
+    TooManyLeases,
+    /// More paid today than the policy allows.
+    #[error("the limit of payments a day is reached")]
+    PaidPerDay,
+    /// Something with that name exists, or the state does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// A row that decides who gets a key was changed behind our back.
+    #[error("a stored {0} is not authentic")]
+    Forged(&'static str),
+    /// The audit log was found damaged; nothing is released.
+    #[error("the audit log does not verify")]
+    LogBroken,
+    /// The receipt does not verify.
+    #[error("the receipt does not verify: {0}")]
+    ReceiptInvalid(String),
+    /// Too much at once.
+    #[error("busy")]
+    Busy,
+    /// The database.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(VaultError),
+    /// Anything that should not happen; the text goes to the log only.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// A grant or approval that ended while waiting.
+    #[error("ended at {0}")]
+    Ended(Timestamp),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::Busy,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Sealed => Self::Sealed,
+            VaultError::AlreadyUnsealed => Self::AlreadyUnsealed,
+            VaultError::WrongKey => Self::UnsealKeyWrong,
+            other => Self::Vault(other),
+        }
+    }
+}
+
+impl Error {
+    /// A mistake in the request, at a JSON pointer.
+    #[must_use]
+    pub fn invalid(pointer: &str, message: impl std::fmt::Display) -> Self {
+        Self::Invalid {
+            pointer: pointer.to_owned(),
+            message: message.to_string(),
+        }
+    }
+
+    /// Something that should not happen.
+    #[must_use]
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

@@ -1,0 +1,100 @@
+//! What time ends: leases, grants, approvals. Called by a worker; each step is one transaction.
+
+use serde_json::json;
+
+use super::App;
+use super::error::Error;
+use crate::base::time::Timestamp;
+use crate::model::approval::ApprovalState;
+use crate::model::credential::CredentialState;
+use crate::model::grant::GrantState;
+use crate::model::lease::LeaseState;
+
+const BATCH: i64 = 100;
+
+/// Ends what is over. Answers how many things that were.
+///
+/// # Errors
+/// The store's; [`Error::Sealed`], since grants and approvals cannot be written while sealed.
+pub async fn step(app: &App) -> Result<usize, Error> {
+    let now = app.now();
+    let ended = leases(app, now).await?;
+    Ok(ended
+        .saturating_add(grants(app, now).await?)
+        .saturating_add(approvals(app, now).await?))
+}
+
+async fn leases(app: &App, now: Timestamp) -> Result<usize, Error> {
+    let mut tx = app.store.read().await?;
+    if tx.leases_due(now, 1).await?.is_empty() {
+        return Ok(0);
+    }
+    drop(tx);
+    let mut tx = app.store.begin().await?;
+    let due = tx.leases_due(now, BATCH).await?;
+    let mut events = Vec::with_capacity(due.len());
+    for mut lease in due.clone() {
+        lease.state = LeaseState::Expired;
+        tx.update_lease(&lease).await?;
+        if let Some(mut row) = tx.credential(lease.credential).await?
+            && row.state == CredentialState::Active
+        {
+            row.state = CredentialState::Revoking;
+            row.attempt = 0;
+            row.next_at = Some(now);
+            tx.update_credential(&row).await?;
+        }
+        events.push(app.own_event(
+            "lease.expired",
+            &lease.id,
+            json!({ "lease": lease.id, "grant": lease.grant, "vendor": lease.vendor }),
+        ));
+    }
+    let _none = tx.commit(&events, &[]).await?;
+    app.announce_work();
+    Ok(due.len())
+}
+
+async fn grants(app: &App, now: Timestamp) -> Result<usize, Error> {
+    let mut tx = app.store.read().await?;
+    let due = tx.grants_due(now, BATCH).await?;
+    drop(tx);
+    let count = due.len();
+    for stored in due {
+        let mut grant = app.authentic("grant", stored).await?;
+        if !grant.state.may_become(GrantState::Expired) {
+            continue;
+        }
+        grant.state = GrantState::Expired;
+        let mut tx = app.store.begin().await?;
+        let still = tx
+            .grant(grant.id)
+            .await?
+            .is_some_and(|(row, _)| row.unverified.state.may_become(GrantState::Expired));
+        if !still {
+            drop(tx);
+            continue;
+        }
+        tx.update_grant(&app.stored(grant.clone())?).await?;
+        let event = app.own_event("grant.expired", &grant.id, json!({ "grant": grant.id }));
+        let _none = tx.commit(&[event], &[]).await?;
+        app.control().forget_grant(grant.id);
+    }
+    Ok(count)
+}
+
+async fn approvals(app: &App, now: Timestamp) -> Result<usize, Error> {
+    let mut tx = app.store.read().await?;
+    let due = tx.approvals_due(now, BATCH).await?;
+    drop(tx);
+    let count = due.len();
+    for stored in due {
+        let mut approval = app.authentic("approval", stored).await?;
+        approval.state = ApprovalState::Expired;
+        let mut tx = app.store.begin().await?;
+        tx.update_approval(&app.stored(approval.clone())?).await?;
+        let event = app.own_event("approval.expired", &approval.id, json!({ "approval": approval.id }));
+        let _none = tx.commit(&[event], &[]).await?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,238 @@
+//! Offers: what the policies in force put up, and what a request for some of it comes to.
+
+use super::App;
+use super::caller::Context;
+use super::control::InForce;
+use super::error::Error;
+use crate::base::money::{Currency, Money};
+use crate::base::time::Ttl;
+use crate::model::grant::GrantItem;
+use crate::model::offer::Offer;
+use crate::model::policy::{GrantApproval, Policy};
+use crate::model::principal::PrincipalKind;
+use crate::model::scope::{Name, Reference};
+use crate::policy::{self, Ask, Decision, Terms};
+
+/// Everything on offer, in the order of references.
+///
+/// # Errors
+/// [`Error::Sealed`], the store's.
+pub async fn list(app: &App) -> Result<Vec<Offer>, Error> {
+    let policies = app.policies().await?;
+    let mut offers: Vec<Offer> = policies.iter().flat_map(offers_of).collect();
+    offers.sort_by(|one, other| (&one.reference, &one.policy).cmp(&(&other.reference, &other.policy)));
+    Ok(offers)
+}
+
+fn offers_of(in_force: &InForce) -> Vec<Offer> {
+    let policy = &in_force.policy;
+    let offer = |scope: &crate::model::scope::Scope| Offer {
+        reference: Reference {
+            vendor: policy.vendor.clone(),
+            scope: scope.clone(),
+        },
+        policy: policy.name.clone(),
+        policy_version: in_force.version.version,
+        price: policy.price,
+        max_ttl: policy.grant.max_ttl,
+        max_resolves: policy.grant.max_resolves,
+        prims: policy
+            .reveal
+            .as_ref()
+            .map(|reveal| reveal.prims.clone())
+            .unwrap_or_default(),
+        approval: policy.approval.as_str().to_owned(),
+    };
+    policy.scopes.iter().map(offer).collect()
+}
+
+/// What somebody asks for.
+pub struct Wanted<'a> {
+    /// The references.
+    pub references: &'a [Reference],
+    /// For how long.
+    pub ttl: Option<Ttl>,
+    /// How many resolves.
+    pub max_resolves: Option<i64>,
+    /// For which prims.
+    pub audience: &'a [Name],
+    /// The payer's wallet once a payment proved it (CAIP-10).
+    pub wallet: Option<&'a str>,
+}
+
+/// What a request comes to.
+pub struct Deal {
+    /// The items, each under one policy version.
+    pub items: Vec<GrantItem>,
+    /// How long a key made for each item lives.
+    pub lives: Vec<Ttl>,
+    /// The grant's life.
+    pub ttl: Ttl,
+    /// The grant's resolves.
+    pub max_resolves: i64,
+    /// The price of all items; `None` is free.
+    pub price: Option<Money>,
+    /// Whether people decide.
+    pub approval: GrantApproval,
+    /// The smallest limit of payments a day among the policies.
+    pub paid_per_day: Option<Money>,
+}
+
+/// Finds, for each reference, the cheapest policy that allows it, and joins references under one policy to an item.
+///
+/// # Errors
+/// [`Error::PolicyNotApproved`] with what each policy says; [`Error::Invalid`].
+pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<Deal, Error> {
+    if wanted.references.is_empty() || wanted.references.len() > 20 {
+        return Err(Error::invalid("/references", "a grant has 1 to 20 references"));
+    }
+    let policies = app.policies().await?;
+    let mut deal = Deal {
+        items: Vec::new(),
+        lives: Vec::new(),
+        ttl: Ttl::from_millis(i64::MAX),
+        max_resolves: i64::MAX,
+        price: None,
+        approval: GrantApproval::None,
+        paid_per_day: None,
+    };
+    for reference in wanted.references {
+        let (in_force, terms) = choose(context, &policies, wanted, reference)?;
+        deal.add(in_force, &terms, reference);
+    }
+    Ok(deal)
+}
+
+/// The best policy for one reference. A stranger who has not paid yet is quoted as if its wallet were one that may
+/// pay; the payment then proves it, and the deal is made again.
+fn choose<'a>(
+    context: &Context,
+    policies: &'a [InForce],
+    wanted: &Wanted<'_>,
+    reference: &Reference,
+) -> Result<(&'a InForce, Terms), Error> {
+    let principal = context.caller.principal();
+    let mut wallets: Vec<String> = principal.map(|principal| principal.wallets.clone()).unwrap_or_default();
+    wallets.extend(wanted.wallet.map(str::to_owned));
+    let mut best: Option<(&InForce, Terms)> = None;
+    let of_vendor: Vec<&InForce> = policies
+        .iter()
+        .filter(|in_force| in_force.policy.vendor == reference.vendor)
+        .collect();
+    for in_force in &of_vendor {
+        let ask = ask(context, &in_force.policy, wanted, reference, &wallets);
+        let decision = match wanted.wallet {
+            Some(_) => policy::decide(&in_force.policy, &ask),
+            None => policy::decide_unpaid(&in_force.policy, &ask),
+        };
+        if let Decision::Allow(terms) = decision
+            && best.as_ref().is_none_or(|(_, other)| rank(&terms) < rank(other))
+        {
+            best = Some((in_force, terms));
+        }
+    }
+    best.ok_or_else(|| {
+        let all: Vec<_> = of_vendor
+            .iter()
+            .map(|in_force| (in_force.policy.clone(), in_force.version.version))
+            .collect();
+        let fallback = of_vendor.first().map(|in_force| &in_force.policy);
+        Error::PolicyNotApproved(Box::new(policy::explain(
+            &all,
+            &ask_of(context, fallback, wanted, reference, &wallets),
+        )))
+    })
+}
+
+/// Not asking people comes before cheap.
+fn rank(terms: &Terms) -> (bool, i64) {
+    (
+        terms.approval != GrantApproval::None,
+        terms.price.map_or(0, Money::atomic),
+    )
+}
+
+fn ask<'a>(
+    context: &'a Context,
+    policy: &Policy,
+    wanted: &Wanted<'a>,
+    reference: &'a Reference,
+    wallets: &'a [String],
+) -> Ask<'a> {
+    ask_of(context, Some(policy), wanted, reference, wallets)
+}
+
+fn ask_of<'a>(
+    context: &'a Context,
+    policy: Option<&Policy>,
+    wanted: &Wanted<'a>,
+    reference: &'a Reference,
+    wallets: &'a [String],
+) -> Ask<'a> {
+    let principal = context.caller.principal();
+    Ask {
+        kind: principal.map_or(PrincipalKind::Agent, |principal| principal.kind),
+        name: principal.map(|principal| &principal.name),
+        known: principal.is_some(),
+        wallets,
+        vendor: &reference.vendor,
+        scope: &reference.scope,
+        ttl: wanted
+            .ttl
+            .or(policy.map(|policy| policy.grant.max_ttl))
+            .unwrap_or(Ttl::from_mins(1)),
+        max_resolves: wanted
+            .max_resolves
+            .or(policy.map(|policy| policy.grant.max_resolves))
+            .unwrap_or(1),
+        audience: wanted.audience,
+    }
+}
+
+impl Deal {
+    fn add(&mut self, in_force: &InForce, terms: &Terms, reference: &Reference) {
+        self.ttl = self.ttl.min(terms.ttl);
+        self.max_resolves = self.max_resolves.min(terms.max_resolves);
+        self.approval = stricter(self.approval, terms.approval);
+        let version = &in_force.version;
+        let same = |item: &&mut GrantItem| item.policy == version.name && item.vendor == reference.vendor;
+        if let Some(item) = self.items.iter_mut().find(same) {
+            if !item.scopes.contains(&reference.scope) {
+                item.scopes.push(reference.scope.clone());
+            }
+            return;
+        }
+        self.items.push(GrantItem {
+            vendor: reference.vendor.clone(),
+            scopes: vec![reference.scope.clone()],
+            policy: version.name.clone(),
+            policy_version: version.version,
+            policy_digest: version.digest(),
+        });
+        self.lives.push(terms.max_lease);
+        self.price = sum(self.price, terms.price);
+        self.paid_per_day = smaller(self.paid_per_day, in_force.policy.limits.paid_per_day);
+    }
+}
+
+fn sum(one: Option<Money>, other: Option<Money>) -> Option<Money> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Money::new(one.atomic().saturating_add(other.atomic()), Currency::Usdc)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn smaller(one: Option<Money>, other: Option<Money>) -> Option<Money> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.atomic() < one.atomic() { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
+fn stricter(one: GrantApproval, other: GrantApproval) -> GrantApproval {
+    match (one, other) {
+        (GrantApproval::Always, _) | (_, GrantApproval::Always) => GrantApproval::Always,
+        (GrantApproval::First, _) | (_, GrantApproval::First) => GrantApproval::First,
+        _ => GrantApproval::None,
+    }
+}

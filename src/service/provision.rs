@@ -1,0 +1,221 @@
+//! Making a key at a vendor: intent on record, the vendor asked once, what it answered on record (DESIGN 16).
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::App;
+use super::connect::open_root;
+use super::control::Connected;
+use super::error::Error;
+use crate::base::id::CredentialId;
+use crate::base::secret::SecretBytes;
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::credential::{Credential, CredentialState, vendor_name};
+use crate::model::event::{Committed, Event};
+use crate::model::grant::Grant;
+use crate::model::sealed::Place;
+use crate::store::{Release, Tx};
+use crate::vendor::{Adapter, CreateAsk, Created, Existence, VendorFailure};
+
+/// How long after an unclear creation the vendor is searched for the key.
+const PROBE_AFTER: Ttl = Ttl::from_secs(3);
+
+/// How long one creation may take before its intent counts as abandoned.
+pub(super) const DEADLINE: Ttl = Ttl::from_secs(30);
+
+/// The address of a credential's value: bound to the grant item it serves.
+#[must_use]
+pub fn credential_place(app: &App, credential: &Credential) -> Place {
+    Place {
+        instance: app.instance.id,
+        record: "credential",
+        id: credential.id.to_string(),
+        owner: format!("{}/{}", credential.grant, credential.item),
+        version: credential.version,
+        field: "secret",
+    }
+}
+
+/// A held credential for each item of a grant, to be made before anything is paid.
+///
+/// # Errors
+/// [`Error::VendorNotConnected`].
+pub async fn intents(app: &App, grant: &Grant, lives: &[Ttl]) -> Result<Vec<(Credential, Arc<Connected>)>, Error> {
+    let now = app.now();
+    let mut all = Vec::with_capacity(grant.items.len());
+    for ((number, item), life) in (0i64..).zip(&grant.items).zip(lives) {
+        let connected = app.current_root(&item.vendor).await?;
+        let credential = Credential {
+            id: CredentialId::new(now, app.random.as_ref()),
+            vendor: item.vendor.clone(),
+            root: connected.root.id,
+            grant: grant.id,
+            item: number,
+            scopes: item.scopes.clone(),
+            prim: None,
+            lease: None,
+            state: CredentialState::Intent,
+            attempt: 1,
+            vendor_key_id: None,
+            vendor_expires: None,
+            expires: grant.expires.min(now.plus(*life)),
+            next_at: Some(now.plus(DEADLINE)),
+            first_failed: None,
+            last_error: None,
+            version: 1,
+            created: now,
+        };
+        all.push((credential, connected));
+    }
+    Ok(all)
+}
+
+/// Commits the intents and answers, for each, the proof that opens its root credential.
+///
+/// # Errors
+/// The store's.
+pub async fn commit_intents(
+    app: &App,
+    mut tx: Tx,
+    mut events: Vec<Event>,
+    intents: &[(Credential, Arc<Connected>)],
+) -> Result<Vec<Committed>, Error> {
+    let mut releases = Vec::with_capacity(intents.len());
+    for (credential, _) in intents {
+        tx.insert_credential(credential).await?;
+        let event = app.own_event("credential.intended", &credential.id, facts(credential));
+        releases.push(Release {
+            event: event.id,
+            object: credential.root.to_string(),
+            version: 1,
+        });
+        events.push(event);
+    }
+    Ok(tx.commit(&events, &releases).await?)
+}
+
+/// Asks the vendor for the key of a committed intent. What it answers is not yet on record.
+///
+/// # Errors
+/// [`Error::Vendor`]; the row then tells what is known, and a worker goes on from there.
+pub async fn make(
+    app: &App,
+    credential: &Credential,
+    connected: &Connected,
+    proof: Committed,
+) -> Result<Created, Error> {
+    let root = open_root(app, connected, vec![proof])?;
+    let ask = CreateAsk {
+        name: vendor_name(app.instance.id, credential.id, credential.attempt),
+        scopes: credential.scopes.clone(),
+        now: app.now(),
+        expires: credential.expires,
+        cost_cap: None,
+        idempotency_key: format!("{}-{}", credential.id, credential.attempt),
+    };
+    match Adapter::of(&connected.manifest).create(&app.egress, &root, &ask).await {
+        Ok(created) => Ok(created),
+        Err(failure) => {
+            record_failure(app, credential, &failure).await?;
+            Err(Error::Vendor {
+                vendor: credential.vendor.to_string(),
+                failure: Box::new(failure),
+            })
+        }
+    }
+}
+
+/// What became of a made key on its way to the record.
+pub enum Saved {
+    /// On record as active, with the event to commit.
+    Active(Box<Credential>, Event),
+    /// The answer came after somebody else took the operation over: the key is on record, and will be ended.
+    Late(Event),
+}
+
+/// Writes id and sealed value of a made key in the caller's transaction. `next_at` is when a worker ends it.
+///
+/// # Errors
+/// The vault's and the store's.
+pub async fn save(app: &App, tx: &mut Tx, credential: &Credential, created: Created) -> Result<Saved, Error> {
+    let mut made = credential.clone();
+    made.vendor_key_id = Some(created.vendor_key_id);
+    made.vendor_expires = created.vendor_expires;
+    let current = tx.credential(credential.id).await?.map(|row| row.state);
+    if current != Some(CredentialState::Intent) {
+        made.state = CredentialState::Revoking;
+        made.next_at = Some(app.now());
+        tx.update_credential(&made).await?;
+        return Ok(Saved::Late(app.own_event("credential.late", &made.id, facts(&made))));
+    }
+    made.state = CredentialState::Active;
+    made.next_at = Some(made.expires);
+    let secret: SecretBytes = created.secret.into_bytes();
+    let sealed = app.vault.seal_value(&credential_place(app, &made), &secret)?;
+    tx.save_created(&made, &sealed).await?;
+    let mut data = facts(&made);
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert("answer".to_owned(), json!(created.answer));
+    }
+    let event = app.own_event("credential.provisioned", &made.id, data);
+    Ok(Saved::Active(Box::new(made), event))
+}
+
+/// Puts on record what is known after a creation failed.
+async fn record_failure(app: &App, credential: &Credential, failure: &VendorFailure) -> Result<(), Error> {
+    let now = app.now();
+    let mut row = credential.clone();
+    row.last_error = Some(failure.words.clone());
+    row.first_failed = Some(now);
+    (row.state, row.next_at) = match &failure.created {
+        Existence::No => (CredentialState::Failed, None),
+        Existence::Maybe => (CredentialState::Probe, Some(now.plus(PROBE_AFTER))),
+        Existence::Yes(id) => {
+            row.vendor_key_id = Some(id.clone());
+            (CredentialState::Revoking, Some(now))
+        }
+    };
+    let mut tx = app.store.begin().await?;
+    tx.update_credential(&row).await?;
+    let event = app.own_event("credential.failed", &row.id, facts(&row));
+    let _none = tx.commit(&[event], &[]).await?;
+    app.announce_work();
+    Ok(())
+}
+
+/// Gives up a credential that was made or intended: alive ones are ended, intended ones are looked for.
+///
+/// # Errors
+/// The store's.
+pub async fn abandon(app: &App, tx: &mut Tx, id: CredentialId, now: Timestamp) -> Result<Option<Event>, Error> {
+    let Some(mut row) = tx.credential(id).await? else {
+        return Ok(None);
+    };
+    row.state = match row.state {
+        CredentialState::Active => CredentialState::Revoking,
+        CredentialState::Intent => CredentialState::Probe,
+        _ => return Ok(None),
+    };
+    row.next_at = Some(now);
+    row.attempt = 1;
+    tx.update_credential(&row).await?;
+    Ok(Some(app.own_event("credential.abandoned", &row.id, facts(&row))))
+}
+
+/// What events tell of a credential.
+#[must_use]
+pub fn facts(credential: &Credential) -> serde_json::Value {
+    json!({
+        "grant": credential.grant,
+        "item": credential.item,
+        "vendor": credential.vendor,
+        "lease": credential.lease,
+        "prim": credential.prim,
+        "state": credential.state.shown(),
+        "attempt": credential.attempt,
+        "vendor_key_id": credential.vendor_key_id,
+        "expires": credential.expires,
+        "error": credential.last_error,
+    })
+}

@@ -1,0 +1,127 @@
+//! Purchases whose outcome is not known: found out from the rail, never from the payer (DESIGN 17).
+
+use super::App;
+use super::buy;
+use super::caller::Context;
+use super::error::Error;
+use crate::base::id::{PurchaseId, RequestId};
+use crate::base::time::Ttl;
+use crate::model::grant::Grant;
+use crate::model::payment::{Purchase, PurchaseState};
+use crate::payment::Find;
+
+const AGAIN: Ttl = Ttl::from_secs(5);
+
+/// One step for a purchase whose time has come.
+///
+/// # Errors
+/// The store's.
+pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
+    let mut tx = app.store.read().await?;
+    let Some(purchase) = tx.purchase(id).await? else {
+        return Ok(());
+    };
+    let Some((stored, _)) = tx.grant(purchase.grant).await? else {
+        return Ok(());
+    };
+    drop(tx);
+    if !super::end::due(purchase.next_at, app.now()) {
+        return Ok(());
+    }
+    let grant = app.authentic("grant", stored).await?;
+    match purchase.state {
+        // The task that claimed it is gone, or it would have gone on long ago: nothing was charged.
+        PurchaseState::Claimed => {
+            buy::close(
+                app,
+                &purchase,
+                &grant,
+                PurchaseState::Released,
+                "payment.released",
+                "given up after a restart",
+            )
+            .await
+        }
+        PurchaseState::Settling => settling(app, purchase, grant).await,
+        _ => Ok(()),
+    }
+}
+
+async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Error> {
+    let Some((rail, _)) = app.rail.as_ref() else {
+        return Ok(());
+    };
+    match rail.find(&purchase, app.now()).await {
+        Find::Settled { transaction } => settled(app, purchase, grant, transaction).await,
+        Find::NotSettled => {
+            buy::close(
+                app,
+                &purchase,
+                &grant,
+                PurchaseState::Refused,
+                "payment.failed",
+                "the authorization ended unsettled",
+            )
+            .await
+        }
+        Find::Unknown(trouble) => later(app, purchase, &trouble).await,
+    }
+}
+
+/// Settled: the grant comes into force, or, when its time is over before anybody could use it, the payer has credit.
+async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: String) -> Result<(), Error> {
+    let now = app.now();
+    if grant.expires > now && !grant.state.is_final() {
+        let context = Context::anonymous(RequestId::new(now, app.random.as_ref()));
+        return buy::settle_late(app, &context, purchase, grant, transaction).await;
+    }
+    let mut credited = purchase;
+    credited.state = PurchaseState::Credited;
+    credited.transaction = Some(transaction);
+    credited.next_at = None;
+    let mut tx = app.store.begin().await?;
+    tx.update_purchase(&credited).await?;
+    let _new = tx
+        .insert_credit(
+            &credited.payer,
+            credited.amount,
+            credited.id,
+            "settled after the grant was over",
+            now,
+        )
+        .await?;
+    if !grant.state.is_final() {
+        let mut over = grant;
+        over.state = crate::model::grant::GrantState::Failed;
+        tx.update_grant(&app.stored(over)?).await?;
+    }
+    let event = app.own_event("payment.credited", &credited.id, buy::payment_facts(&credited));
+    let _none = tx.commit(&[event], &[]).await?;
+    Ok(())
+}
+
+async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), Error> {
+    purchase.next_at = Some(app.now().plus(AGAIN));
+    purchase.last_error = Some(trouble.chars().take(200).collect());
+    let mut tx = app.store.begin().await?;
+    tx.update_purchase(&purchase).await?;
+    let _none = tx.commit(&[], &[]).await?;
+    Ok(())
+}
+
+/// At start of the only instance: nobody works on open purchases any more, so they are looked at now.
+///
+/// # Errors
+/// The store's.
+pub async fn at_start(app: &App) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    // Far enough ahead to see every open purchase, whatever its timer says.
+    let open = tx.purchases_due(now.plus(Ttl::from_mins(60)), 10_000).await?;
+    for mut purchase in open {
+        purchase.next_at = Some(now);
+        tx.update_purchase(&purchase).await?;
+    }
+    let _none = tx.commit(&[], &[]).await?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! How this instance is: for probes, people and `doctor`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::caller::Context;
+use super::error::Error;
+use crate::base::time::{SystemClock, Timestamp, Ttl};
+use crate::model::instance::Mode;
+use crate::model::principal::{PrincipalKind, PublicKey};
+use crate::store::Engine;
+
+/// A wall clock set back by more than this refuses releases (DESIGN 24).
+pub const CLOCK_BACK: Ttl = Ttl::from_secs(30);
+
+/// One check, with the same name in `/readyz` and `dekeys doctor`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// The name.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// Whether this instance can serve.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Readiness {
+    /// All checks hold.
+    pub ready: bool,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+/// Looks whether this instance can serve; answers while sealed and tells nothing secret.
+pub async fn readiness(app: &App) -> Readiness {
+    let database = match app.store.ping().await {
+        Ok(()) => check("database", true, "answers"),
+        Err(error) => {
+            tracing::warn!(%error, "the database does not answer");
+            check("database", false, "does not answer")
+        }
+    };
+    let sealed = app.vault.is_sealed();
+    let vault = check("vault", !sealed, if sealed { "sealed" } else { "unsealed" });
+    let audit = check(
+        "audit",
+        !app.log_is_broken(),
+        if app.log_is_broken() {
+            "does not verify"
+        } else {
+            "no damage seen"
+        },
+    );
+    let back = app.now().since(SystemClock::wall());
+    let clock = check(
+        "clock",
+        back <= CLOCK_BACK,
+        if back <= CLOCK_BACK {
+            "runs forward"
+        } else {
+            "was set back"
+        },
+    );
+    let checks = vec![database, vault, audit, clock];
+    Readiness {
+        ready: checks.iter().all(|check| check.ok),
+        checks,
+    }
+}
+
+fn check(name: &str, ok: bool, detail: &str) -> Check {
+    Check {
+        name: name.to_owned(),
+        ok,
+        detail: detail.to_owned(),
+    }
+}
+
+/// The state of an instance in figures.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// Always `status`.
+    pub object: String,
+    /// The version of dekeys.
+    pub version: String,
+    /// The instance.
+    pub instance: String,
+    /// Test or live.
+    pub mode: Mode,
+    /// Whether the vault is sealed.
+    pub sealed: bool,
+    /// `sqlite` or `postgres`.
+    pub database: String,
+    /// Grants in force.
+    pub active_grants: i64,
+    /// Leases alive.
+    pub live_leases: i64,
+    /// Keys whose revocation is not confirmed.
+    pub revocation_failed: i64,
+    /// Approvals that wait.
+    pub pending_approvals: i64,
+    /// Payments whose outcome is not known.
+    pub unknown_payments: i64,
+    /// Events on record.
+    pub events: i64,
+    /// Leaves under the latest checkpoint.
+    pub leaves: i64,
+    /// One person may approve their own requests.
+    pub solo: bool,
+    /// The time here.
+    pub now: Timestamp,
+}
+
+/// The state in figures.
+///
+/// # Errors
+/// [`Error::NotAllowed`] for others than operators and humans.
+pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
+    context.require(&[PrincipalKind::Operator, PrincipalKind::Human])?;
+    let mut tx = app.store.read().await?;
+    let counts = tx.counts().await?;
+    let (events, _) = tx.chain_head().await?;
+    let leaves = tx.tree_state().await?.size;
+    drop(tx);
+    Ok(Status {
+        object: "status".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: app.instance.id.to_string(),
+        mode: app.instance.mode,
+        sealed: app.vault.is_sealed(),
+        database: match app.store.engine() {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgres",
+        }
+        .to_owned(),
+        active_grants: counts.active_grants,
+        live_leases: counts.live_leases,
+        revocation_failed: counts.stuck_credentials,
+        pending_approvals: counts.pending_approvals,
+        unknown_payments: counts.unknown_payments,
+        events,
+        leaves,
+        solo: app.instance.solo,
+        now: app.now(),
+    })
+}
+
+/// The public keys of this instance: what verifiers need.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PublicKeys {
+    /// Always `public_keys`.
+    pub object: String,
+    /// The instance.
+    pub instance: String,
+    /// The keys that sign tokens, with their root key ids; two are live.
+    pub token_roots: Vec<TokenRoot>,
+    /// The key that signs checkpoints and receipts, as C2SP writes verifier keys.
+    pub log: String,
+}
+
+/// One key that signs tokens.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TokenRoot {
+    /// `rootKeyId` of tokens.
+    pub id: u32,
+    /// The key.
+    pub public_key: PublicKey,
+}
+
+/// The public keys; anybody may have them.
+///
+/// # Errors
+/// [`Error::Sealed`].
+pub fn public_keys(app: &App) -> Result<PublicKeys, Error> {
+    let opened = app.opened()?;
+    let roots = opened
+        .roots
+        .public()
+        .0
+        .into_iter()
+        .map(|(id, public_key)| TokenRoot { id, public_key })
+        .collect();
+    Ok(PublicKeys {
+        object: "public_keys".to_owned(),
+        instance: opened.instance.id.to_string(),
+        token_roots: roots,
+        log: opened.log_public.to_string(),
+    })
+}

@@ -1,0 +1,155 @@
+//! Unseal and seal: what makes keys usable, and what ends that at once.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::caller::Context;
+use super::error::Error;
+use super::init::signing_place;
+use super::record::SELF;
+use super::{App, Opened, checkpoint};
+use crate::audit::{LogKey, LogPublic};
+use crate::base::time::Timestamp;
+use crate::model::principal::PrincipalKind;
+use crate::token::{RootKeys, Verifier};
+use crate::vault::{Keyring, UnsealKey};
+
+/// Key wraps reserved at a time: how many values can be sealed before the reservation is renewed.
+const WRAPS: i64 = 65_536;
+
+/// Whether keys can be used.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct SealStatus {
+    /// Nothing that needs a key works.
+    pub sealed: bool,
+    /// `test` or `live`.
+    pub mode: String,
+    /// The instance.
+    pub instance: String,
+}
+
+/// The present seal status; answers while sealed.
+#[must_use]
+pub fn status(app: &App) -> SealStatus {
+    SealStatus {
+        sealed: app.vault.is_sealed(),
+        mode: app.instance.mode.as_str().to_owned(),
+        instance: app.instance.id.to_string(),
+    }
+}
+
+/// Opens the vault, checks the instance row and the log, and takes up where the last process ended.
+///
+/// # Errors
+/// [`Error::UnsealKeyWrong`] changes nothing; [`Error::AlreadyUnsealed`]; [`Error::Forged`] and
+/// [`Error::LogBroken`] leave the vault sealed.
+pub async fn unseal(app: &App, key: &UnsealKey) -> Result<SealStatus, Error> {
+    if !app.vault.is_sealed() {
+        return Err(Error::AlreadyUnsealed);
+    }
+    let mut tx = app.store.read().await?;
+    let text = tx.keyring().await?.ok_or(Error::NotFound("keyring"))?;
+    drop(tx);
+    let keyring: Keyring = serde_json::from_str(&text).map_err(|_| Error::Forged("keyring"))?;
+    app.vault.unseal(&keyring, key)?;
+    match take_up(app).await {
+        Ok(()) => Ok(status(app)),
+        Err(error) => {
+            app.vault.seal();
+            app.open_with(None);
+            Err(error)
+        }
+    }
+}
+
+async fn take_up(app: &App) -> Result<(), Error> {
+    let mut tx = app.store.begin().await?;
+    let stored = tx.instance().await?.ok_or(Error::NotFound("instance"))?;
+    let instance = app.vault.authenticate(stored).map_err(|_| Error::Forged("instance"))?;
+    let (from, until) = tx.reserve_wraps(WRAPS).await?;
+    app.vault.start_wraps(from.unsigned_abs());
+    app.allow_wraps(until.unsigned_abs());
+    let tokens = tx.signing_keys("token").await?;
+    let logs = tx.signing_keys("log").await?;
+    let event = app.own_event("vault.unsealed", &instance.id, serde_json::json!({}));
+    let mut roots = Vec::with_capacity(tokens.len());
+    for row in tokens {
+        let number = u32::try_from(row.number).map_err(Error::internal)?;
+        roots.push((
+            number,
+            app.vault
+                .open_own(&row.sealed, &signing_place(instance.id, "token", row.number))?,
+        ));
+    }
+    let current = roots.iter().map(|(number, _)| *number).min().unwrap_or(1);
+    let roots = RootKeys::new(current, roots).map_err(Error::internal)?;
+    let verifier = Verifier::new(instance.id, instance.mode, roots.public());
+    let row = logs.into_iter().next_back().ok_or(Error::NotFound("log key"))?;
+    let secret = app
+        .vault
+        .open_own(&row.sealed, &signing_place(instance.id, "log", row.number))?;
+    let log = LogKey::new(&instance.id.to_string(), &secret).map_err(Error::internal)?;
+    let log_public: LogPublic = log.public().clone();
+    checkpoint::verify_at_start(app, &mut tx, &log_public).await?;
+    let _none = tx.commit(&[event], &[]).await?;
+    app.open_with(Some(Opened {
+        instance,
+        roots,
+        verifier,
+        log,
+        log_public,
+    }));
+    app.announce_work();
+    Ok(())
+}
+
+/// Reserves more key wraps when half of the reservation is used; a worker calls it.
+///
+/// # Errors
+/// The store's.
+pub async fn reserve_wraps(app: &App) -> Result<(), Error> {
+    if app.vault.is_sealed() || app.wraps_left() > WRAPS.unsigned_abs() / 2 {
+        return Ok(());
+    }
+    let mut tx = app.store.begin().await?;
+    let (_, until) = tx.reserve_wraps(WRAPS).await?;
+    let _none = tx.commit(&[], &[]).await?;
+    app.allow_wraps(until.unsigned_abs());
+    Ok(())
+}
+
+/// Drops the keys.
+///
+/// # Errors
+/// [`Error::NotAllowed`] for others than operators.
+pub async fn seal(app: &App, context: &Context, reason: Option<&str>) -> Result<SealStatus, Error> {
+    let operator = context.require(&[PrincipalKind::Operator])?;
+    let data = serde_json::json!({ "by": operator.name, "reason": reason });
+    let mut tx = app.store.begin().await?;
+    context.claim_nonce(&mut tx).await?;
+    let event = app.event(context, "vault.sealed", &app.instance.id, data);
+    let _none = tx.commit(&[event], &[]).await?;
+    close(app);
+    Ok(status(app))
+}
+
+/// Drops the keys at the process's end or in trouble; without a caller.
+pub fn close(app: &App) {
+    app.vault.seal();
+    app.open_with(None);
+}
+
+/// Tells the log that somebody tried a wrong key. Aggregated by the caller, so that strangers cannot fill the disk.
+pub async fn unseal_failed(app: &App, times: i64, since: Timestamp) {
+    let mut event = app.own_event(
+        "vault.unseal_failed",
+        &app.instance.id,
+        serde_json::json!({ "times": times, "since": since }),
+    );
+    SELF.clone_into(&mut event.actor);
+    if let Ok(tx) = app.store.begin().await
+        && let Err(error) = tx.commit(&[event], &[]).await
+    {
+        tracing::warn!(%error, "could not record a failed unseal");
+    }
+}
