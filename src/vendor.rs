@@ -13,6 +13,7 @@ pub(crate) mod expiry;
 mod findings;
 mod inject;
 mod manifest;
+mod pages;
 pub(crate) mod tables;
 pub(crate) mod template;
 pub(crate) mod words;

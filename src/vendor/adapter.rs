@@ -1,20 +1,18 @@
 //! The adapter: makes, finds, probes and ends keys at one vendor.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::header::LINK;
 use serde_json::Value;
-use url::Url;
 
 use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{Call, Proof};
 use super::check::is_empty;
 use super::expiry;
 use super::manifest::Manifest;
-use super::tables::{As, CreateTable, Idempotency, ListTable, Page, Shape};
-use super::template::{Values, Wiped};
-use super::{Alive, CreateAsk, Created, Existence, Found, Gone, RootSecret, VendorFailure};
+use super::pages::Pages;
+use super::tables::{As, CreateTable, Idempotency, Shape};
+use super::template::Values;
+use super::{Alive, CreateAsk, Created, Existence, FailureClass, Found, Gone, RootSecret, VendorFailure};
 use crate::base::canonical::Digest;
 use crate::base::egress::{Egress, Incoming, Outgoing};
 use crate::base::id::base32_lower;
@@ -25,6 +23,8 @@ use crate::model::scope::Scope;
 
 /// The most pages of one list that are read. With 100 keys a page this is far beyond any vendor's cap.
 const MAX_PAGES: usize = 1000;
+/// How often a list is begun anew because keys moved between its pages.
+const MAX_PASSES: usize = 4;
 
 /// The adapter of one vendor. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub enum Adapter {
 
 /// Runs a manifest.
 #[derive(Debug, Clone)]
-pub struct Declared(Arc<Manifest>);
+pub struct Declared(pub(super) Arc<Manifest>);
 
 impl Adapter {
     /// The adapter for a manifest.
@@ -109,7 +109,7 @@ impl Adapter {
     /// [`VendorFailure`], also where the vendor has no list.
     pub async fn test_root(&self, egress: &Egress, root: &RootSecret) -> Result<(), VendorFailure> {
         let Self::Declared(declared) = self;
-        let mut pages = declared.first_page(root)?;
+        let mut pages = Pages::first(declared, root)?;
         pages.read(egress).await.map(drop)
     }
 }
@@ -326,49 +326,56 @@ impl Declared {
         Ok(call.request(&self.0, root, proof, call.url(root, values)?, values)?)
     }
 
-    fn cannot(&self, what: &str) -> VendorFailure {
+    pub(super) fn cannot(&self, what: &str) -> VendorFailure {
         VendorFailure::refused(format!("dekeys cannot {what} at {}", self.0.title()))
     }
 
-    /// Reads all pages and keeps the keys whose name is wanted.
+    /// Reads all pages and keeps the keys whose name is wanted. A list that moved while it was read is read again.
     async fn pages(
         &self,
         egress: &Egress,
         root: &RootSecret,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<Found>, VendorFailure> {
-        let mut pages = self.first_page(root)?;
-        let mut kept = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let found = pages.read(egress).await?;
-            kept.extend(found.into_iter().filter(|found| wanted(&found.name)));
-            if pages.next.is_none() {
+        for _ in 0..MAX_PASSES {
+            if let Some(kept) = self.pass(egress, root, &wanted).await? {
                 return Ok(kept);
             }
         }
-        Err(VendorFailure::refused(format!(
-            "the list of {} has more pages than dekeys reads",
-            self.0.title()
-        )))
+        Err(self.incomplete(FailureClass::Retryable, "changes too fast to be read whole"))
     }
 
-    fn first_page<'a>(&'a self, root: &'a RootSecret) -> Result<Pages<'a>, VendorFailure> {
-        let table = self.0.list.as_ref().ok_or_else(|| self.cannot("list keys"))?;
-        let first = Call::from(table).url(root, &root.values())?;
-        Ok(Pages {
-            adapter: self,
-            root,
-            table,
-            next: Some(first_url(&table.page, first.clone())),
-            first,
-            page: 0,
-            seen: HashSet::new(),
-        })
+    /// Reads all pages once; `None` when keys moved between pages.
+    async fn pass(
+        &self,
+        egress: &Egress,
+        root: &RootSecret,
+        wanted: &impl Fn(&str) -> bool,
+    ) -> Result<Option<Vec<Found>>, VendorFailure> {
+        let mut pages = Pages::first(self, root)?;
+        let mut kept = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let Some(found) = pages.read(egress).await? else {
+                return Ok(None);
+            };
+            kept.extend(found.into_iter().filter(|found| wanted(&found.name)));
+            if pages.next.is_none() {
+                return Ok(Some(kept));
+            }
+        }
+        Err(self.incomplete(FailureClass::Unknown, "has more pages than dekeys reads"))
+    }
+
+    fn incomplete(&self, class: FailureClass, why: &str) -> VendorFailure {
+        VendorFailure {
+            class,
+            ..VendorFailure::refused(format!("the list of {} {why}", self.0.title()))
+        }
     }
 }
 
 /// A failure of a call that makes nothing.
-fn other(mut failure: VendorFailure) -> VendorFailure {
+pub(super) fn other(mut failure: VendorFailure) -> VendorFailure {
     failure.created = Existence::No;
     failure
 }
@@ -397,160 +404,6 @@ fn shape(table: &Shape, name: &str) -> String {
     shaped.chars().take(12).collect::<String>() + &digest
 }
 
-/// A list being read, page by page.
-struct Pages<'a> {
-    adapter: &'a Declared,
-    root: &'a RootSecret,
-    table: &'a ListTable,
-    first: Url,
-    next: Option<Url>,
-    page: u64,
-    seen: HashSet<String>,
-}
-
-impl Pages<'_> {
-    /// Reads the next page; afterwards `next` is `None` at the end.
-    async fn read(&mut self, egress: &Egress) -> Result<Vec<Found>, VendorFailure> {
-        let manifest = &self.adapter.0;
-        let Some(url) = self.next.take() else {
-            return Ok(Vec::new());
-        };
-        let call = Call::from(self.table);
-        let outgoing = call.request(manifest, self.root, Proof::Root, url.clone(), &self.root.values())?;
-        let incoming = egress
-            .send(outgoing)
-            .await
-            .map_err(|error| other(no_answer(manifest, error)))?;
-        let body = json(&incoming);
-        if !self.table.ok.contains(&incoming.status) || !succeeded(manifest, body.as_ref()) {
-            return Err(other(failure(manifest, &incoming, body.as_ref())));
-        }
-        let unreadable = || unreadable(manifest, incoming.status, Existence::No);
-        let body = body.ok_or_else(unreadable)?;
-        let items = self
-            .table
-            .items
-            .get(&body.0)
-            .and_then(Value::as_array)
-            .ok_or_else(unreadable)?;
-        let found: Vec<Found> = items
-            .iter()
-            .map(|item| self.item(item))
-            .collect::<Option<_>>()
-            .ok_or_else(unreadable)?;
-        let fresh = found
-            .iter()
-            .filter(|found| self.seen.insert(found.vendor_key_id.clone()))
-            .count();
-        self.page += 1;
-        // A page without a key that is new is the last one, whatever it says: some vendors ignore the parameter.
-        if fresh > 0 {
-            self.next = self.following(&url, &incoming, &body);
-        }
-        Ok(found)
-    }
-
-    /// Id and name of one item; a key without a name has an empty one.
-    fn item(&self, item: &Value) -> Option<Found> {
-        Some(Found {
-            vendor_key_id: self.table.id.text(item)?,
-            name: self.table.name.text(item).unwrap_or_default(),
-        })
-    }
-
-    fn following(&self, url: &Url, incoming: &Incoming, body: &Wiped) -> Option<Url> {
-        match &self.table.page {
-            Page::None => None,
-            Page::Number { param, first, .. } => Some(with(url, param, &(first + self.page).to_string())),
-            Page::Offset { param, .. } => Some(with(url, param, &self.seen.len().to_string())),
-            Page::Cursor { param, from, more, .. } => {
-                let ended = more
-                    .as_ref()
-                    .is_some_and(|more| more.get(&body.0) != Some(&Value::Bool(true)));
-                let mark = last_item(from.as_str(), &body.0).filter(|_| !ended)?;
-                Some(with(url, param, &mark))
-            }
-            Page::Url { from } => self.first.join(&from.text(&body.0)?).ok(),
-            Page::LinkHeader {} => {
-                let links = incoming
-                    .headers
-                    .get_all(LINK)
-                    .iter()
-                    .filter_map(|value| value.to_str().ok());
-                let next = links.flat_map(|links| links.split(',')).find_map(next_link)?;
-                self.first.join(&next).ok()
-            }
-        }
-    }
-}
-
-/// The value at a pointer, where a step `-1` is the last item of a list.
-fn last_item(pointer: &str, body: &Value) -> Option<String> {
-    let mut value = body;
-    for step in pointer.split('/').skip(1) {
-        value = match (step, value) {
-            ("-1", Value::Array(items)) => items.last()?,
-            _ => value.pointer(&format!("/{step}"))?,
-        };
-    }
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// `<https://…>; rel="next"` (RFC 8288).
-fn next_link(link: &str) -> Option<String> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = |parameter: &str| {
-        parameter.trim().split_once('=').is_some_and(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').split(' ').any(|rel| rel == "next")
-        })
-    };
-    // GitHub's and Sentry's links name a next page that is empty; Sentry says so.
-    let empty = parameters.contains("results=\"false\"");
-    (parameters.split(';').any(is_next) && !empty).then(|| target.to_owned())
-}
-
-fn first_url(page: &Page, url: Url) -> Url {
-    match page {
-        Page::None | Page::Url { .. } | Page::LinkHeader {} => url,
-        Page::Number {
-            param,
-            first,
-            size,
-            size_param,
-        } => sized(&with(&url, param, &first.to_string()), *size, size_param.as_deref()),
-        Page::Offset { size, size_param, .. } | Page::Cursor { size, size_param, .. } => {
-            sized(&url, *size, size_param.as_deref())
-        }
-    }
-}
-
-fn sized(url: &Url, size: Option<u64>, param: Option<&str>) -> Url {
-    match size.zip(param) {
-        Some((size, param)) => with(url, param, &size.to_string()),
-        None => url.clone(),
-    }
-}
-
-/// The address with one query parameter set.
-fn with(url: &Url, param: &str, value: &str) -> Url {
-    let kept: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(key, _)| key != param)
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
-        .collect();
-    let mut url = url.clone();
-    url.query_pairs_mut()
-        .clear()
-        .extend_pairs(kept)
-        .append_pair(param, value);
-    url
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,15 +422,5 @@ mod tests {
         assert!(shape(&table, one).starts_with("dk_abcdefgh_") && shape(&table, one).len() == 24);
         assert_ne!(shape(&table, one), shape(&table, other));
         assert_eq!(shape(&Shape::default(), one), one);
-    }
-
-    #[test]
-    fn links_and_cursors_are_read() {
-        assert_eq!(next_link(r#" </k?p=2>; rel="next""#).as_deref(), Some("/k?p=2"));
-        assert_eq!(next_link(r#"</k?p=1>; rel="prev""#), None);
-        assert_eq!(next_link(r#"</k>; rel="next"; results="false""#), None);
-        let body = serde_json::json!({ "data": [{ "id": "a" }, { "id": "b" }], "end": "" });
-        assert_eq!(last_item("/data/-1/id", &body).as_deref(), Some("b"));
-        assert_eq!(last_item("/end", &body), None);
     }
 }

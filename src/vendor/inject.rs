@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
@@ -336,9 +337,10 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue, VendorError> {
 }
 
 /// How a caller that holds a key must use it: what resolve answers beside the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Injection {
     /// Where requests go.
+    #[schemars(with = "String")]
     pub base_url: Url,
     /// Where the key stands.
     #[serde(flatten)]
@@ -349,7 +351,7 @@ pub struct Injection {
 }
 
 /// Where a key stands, as callers read it: `{"header": "Authorization", "format": "Bearer {secret}"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum InjectionPlace {
     /// In a header.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -128,7 +129,7 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
 }
 
 /// What a manifest says about its vendor; nothing in it is secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Facts {
     /// The vendor's name.
     pub name: Name,
@@ -190,7 +191,7 @@ pub struct Facts {
 }
 
 /// Something the operator fills in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Field {
     /// Its name.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ pub(crate) struct VendorTable {
 }
 
 /// Whether keys of one account can harm each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolates {
     /// Each key has limits and data of its own.
@@ -40,7 +41,7 @@ pub enum Isolates {
 }
 
 /// How well the manifest is known to be right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// Written from documents.
@@ -53,7 +54,7 @@ pub enum Evidence {
 }
 
 /// Whether the vendor's terms let keys be sold on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resale {
     /// Yes.
@@ -122,7 +123,7 @@ pub(crate) struct HttpTable {
 }
 
 /// The unit of an expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiryUnit {
     /// `2026-11-20T20:31:07Z`.
@@ -328,7 +329,7 @@ pub(crate) struct RotateTable {
 }
 
 /// How a key in use is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RotateMode {
     /// A new key first, then the old one ends.
@@ -406,7 +407,7 @@ pub(crate) struct Success {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct Limits {
     /// Most keys that one root credential may have alive.
@@ -459,7 +460,7 @@ pub enum Slot {
 }
 
 /// A method and a path that may, or may not, be forwarded. `*` is one segment, `**` any number; no method is every one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PathRule {
     /// The method; absent is every method.
