@@ -1,0 +1,333 @@
+//! The paid half of buying: one authorization from its claim to its end, in the order of DESIGN 17. Nothing is charged
+//! before the keys exist; nothing is given before the money moved; what is not known is looked for, never asked twice.
+
+use serde_json::json;
+
+use super::App;
+use super::buy::{Bought, Made, Order, activate, again, finish, new_grant, owner, provision_all};
+use super::caller::Context;
+use super::error::Error;
+use super::provision::{self, Saved};
+use crate::base::id::PurchaseId;
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::event::Event;
+use crate::model::grant::{Grant, GrantState};
+use crate::model::payment::{Purchase, PurchaseState};
+use crate::payment::{self, Offered, Settle, Verify};
+use crate::store::Tx;
+use crate::store::purchases::Claim;
+
+/// How long a settlement may be unclear before the reconciler looks.
+const RECONCILE_AFTER: Ttl = Ttl::from_secs(1);
+
+/// How long a claim lives without progress: longer than vendors and rail may take together.
+const CLAIM_LIFE: Ttl = Ttl::from_mins(2);
+
+/// How long the rail may take before the reconciler looks.
+const SETTLE_LIFE: Ttl = Ttl::from_secs(45);
+
+const DAY: Ttl = Ttl::from_mins(24 * 60);
+
+/// Buys with a payment whose signature and terms were checked.
+pub(super) async fn paid(
+    app: &App,
+    context: &Context,
+    order: Order,
+    offered: Offered,
+    required: Box<payment::Required>,
+) -> Result<Bought, Error> {
+    let (rail, _) = app.rail.as_ref().ok_or(Error::PaymentUnavailable)?;
+    let (purchase, grant) = match claim(app, context, &order, &offered).await? {
+        Claimed::Ours(purchase, grant) => (*purchase, *grant),
+        Claimed::Before(purchase) => return before(app, context, &order, *purchase, required).await,
+    };
+    match rail.verify(&offered).await {
+        Verify::Valid { payer } if payer.to_lowercase() == purchase.payer => {}
+        Verify::Valid { .. } => {
+            release(app, &purchase, &grant, "the rail names another payer").await?;
+            return Err(Error::PaymentInvalid {
+                reason: "the rail names another payer".to_owned(),
+                required,
+                response: None,
+            });
+        }
+        Verify::Invalid(reason) => {
+            release(app, &purchase, &grant, &reason).await?;
+            return Err(Error::PaymentInvalid {
+                reason,
+                required,
+                response: None,
+            });
+        }
+        Verify::Unknown(reason) => {
+            release(app, &purchase, &grant, &reason).await?;
+            return Err(Error::PaymentUnavailable);
+        }
+    }
+    let tx = app.store.begin().await?;
+    let verified = app.event(context, "payment.verified", &purchase.id, payment_facts(&purchase));
+    let made = match provision_all(app, tx, vec![verified], &grant, &order.deal.lives).await {
+        Ok(made) => made,
+        Err(error) => {
+            release(app, &purchase, &grant, "provisioning failed").await?;
+            return Err(error);
+        }
+    };
+    let purchase = settling(app, context, purchase, made).await?;
+    match rail.settle(&offered).await {
+        Settle::Done { transaction } => finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await,
+        Settle::Refused(reason) => {
+            refused(app, &purchase, &grant, &reason).await?;
+            let outcome = payment::Outcome::Refused { reason: &reason };
+            let response = payment::response(outcome, &purchase.network, &purchase.payer);
+            Err(Error::PaymentInvalid {
+                reason,
+                required,
+                response: Some(response),
+            })
+        }
+        Settle::Unknown(reason) => {
+            unknown(app, &purchase, &grant, &reason).await?;
+            Err(Error::PaymentUnknown(grant.id))
+        }
+    }
+}
+
+enum Claimed {
+    Ours(Box<Purchase>, Box<Grant>),
+    Before(Box<Purchase>),
+}
+
+/// Claims the authorization and sets up the grant it will pay for, in one commit.
+async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered) -> Result<Claimed, Error> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let (principal, created) = owner(app, &mut tx, context, order.wallet.as_deref()).await?;
+    let grant = new_grant(
+        app,
+        order,
+        principal,
+        order.ask.public_key.or(context.key),
+        GrantState::Provisioning,
+    );
+    let purchase = Purchase {
+        id: PurchaseId::new(now, app.random.as_ref()),
+        network: offered.network.clone(),
+        asset: offered.asset.clone(),
+        payer: offered.payer.clone(),
+        nonce: offered.nonce.clone(),
+        pay_to: offered.pay_to.clone(),
+        amount: offered.amount,
+        valid_before: offered.valid_before,
+        request: order.request,
+        payload: offered.payload.clone(),
+        state: PurchaseState::Claimed,
+        grant: grant.id,
+        transaction: None,
+        last_error: None,
+        next_at: Some(now.plus(CLAIM_LIFE)),
+        created: now,
+    };
+    let open = tx.purchases_open_of(&purchase.payer).await?;
+    let purchase = match tx.claim_purchase(&purchase).await? {
+        Claim::New if open > 0 => {
+            drop(tx);
+            return Err(Error::RateLimited(Ttl::from_secs(1)));
+        }
+        Claim::New => purchase,
+        Claim::Existing(before)
+            if before.state == PurchaseState::Released && before.request == order.request && open == 0 =>
+        {
+            let again = Purchase {
+                id: before.id,
+                ..purchase
+            };
+            if !tx.reclaim(&again).await? {
+                return Err(Error::PurchaseUnderWay);
+            }
+            again
+        }
+        Claim::Existing(before) => {
+            drop(tx);
+            return Ok(Claimed::Before(before));
+        }
+    };
+    if let Some(limit) = order.deal.paid_per_day {
+        let spent = tx.paid_since(&purchase.payer, now.minus(DAY)).await?;
+        if spent.saturating_add(purchase.amount) > limit.atomic() {
+            drop(tx);
+            return Err(Error::PaidPerDay);
+        }
+    }
+    context.claim_nonce(&mut tx).await?;
+    tx.insert_grant(&app.stored(grant.clone())?).await?;
+    let mut events: Vec<Event> = created.into_iter().collect();
+    events.push(app.event(context, "payment.claimed", &purchase.id, payment_facts(&purchase)));
+    let _none = tx.commit(&events, &[]).await?;
+    Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
+}
+
+/// The same authorization came before.
+async fn before(
+    app: &App,
+    context: &Context,
+    order: &Order,
+    purchase: Purchase,
+    required: Box<payment::Required>,
+) -> Result<Bought, Error> {
+    if purchase.request != order.request {
+        return Err(Error::PaymentConflict);
+    }
+    match purchase.state {
+        PurchaseState::Claimed | PurchaseState::Released => Err(Error::PurchaseUnderWay),
+        PurchaseState::Settling => Err(Error::PaymentUnknown(purchase.grant)),
+        PurchaseState::Settled => {
+            let transaction = purchase.transaction.clone().unwrap_or_default();
+            let response = settled_response(&purchase, &transaction);
+            again(app, context, purchase.grant, Some(response)).await
+        }
+        PurchaseState::Refused | PurchaseState::Credited => {
+            let reason = purchase
+                .last_error
+                .unwrap_or_else(|| "this authorization was refused before".to_owned());
+            Err(Error::PaymentInvalid {
+                reason,
+                required,
+                response: None,
+            })
+        }
+    }
+}
+
+/// Keys on record, held; then the record that settlement begins.
+async fn settling(app: &App, context: &Context, mut purchase: Purchase, made: Made) -> Result<Purchase, Error> {
+    let mut tx = app.store.begin().await?;
+    let mut events = Vec::with_capacity(made.len().saturating_add(1));
+    let mut late = false;
+    for (credential, created) in made {
+        match provision::save(app, &mut tx, &credential, created).await? {
+            Saved::Active(_, event) => events.push(event),
+            Saved::Late(event) => {
+                late = true;
+                events.push(event);
+            }
+        }
+    }
+    let current = tx.purchase(purchase.id).await?.map(|row| row.state);
+    if late || current != Some(PurchaseState::Claimed) {
+        let _none = tx.commit(&events, &[]).await?;
+        return Err(Error::Conflict(
+            "the purchase took too long and was given up; nothing was charged".to_owned(),
+        ));
+    }
+    purchase.state = PurchaseState::Settling;
+    // Until this task answers, the reconciler keeps away for longer than the rail may take.
+    purchase.next_at = Some(app.now().plus(SETTLE_LIFE));
+    tx.update_purchase(&purchase).await?;
+    events.push(app.event(context, "payment.settling", &purchase.id, payment_facts(&purchase)));
+    let _none = tx.commit(&events, &[]).await?;
+    Ok(purchase)
+}
+
+async fn release(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
+    close(app, purchase, grant, PurchaseState::Released, "payment.released", why).await
+}
+
+async fn refused(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
+    close(app, purchase, grant, PurchaseState::Refused, "payment.failed", why).await
+}
+
+/// A purchase that came to nothing: its keys are ended, its grant failed.
+pub(super) async fn close(
+    app: &App,
+    purchase: &Purchase,
+    grant: &Grant,
+    state: PurchaseState,
+    kind: &str,
+    why: &str,
+) -> Result<(), Error> {
+    let now: Timestamp = app.now();
+    let mut closed = purchase.clone();
+    closed.state = state;
+    closed.next_at = None;
+    closed.last_error = Some(why.chars().take(200).collect());
+    let mut tx = app.store.begin().await?;
+    tx.update_purchase(&closed).await?;
+    fail_grant(app, &mut tx, grant).await?;
+    let mut events = vec![app.own_event(kind, &purchase.id, payment_facts(&closed))];
+    for credential in tx.credentials_of_grant(grant.id).await? {
+        events.extend(provision::abandon(app, &mut tx, credential.id, now).await?);
+    }
+    let _none = tx.commit(&events, &[]).await?;
+    app.control().forget_grant(grant.id);
+    app.announce_work();
+    Ok(())
+}
+
+async fn unknown(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
+    let mut open = purchase.clone();
+    open.last_error = Some(why.chars().take(200).collect());
+    open.next_at = Some(app.now().plus(RECONCILE_AFTER));
+    let mut waiting = grant.clone();
+    waiting.state = GrantState::PaymentUnknown;
+    let mut tx = app.store.begin().await?;
+    tx.update_purchase(&open).await?;
+    tx.update_grant(&app.stored(waiting)?).await?;
+    let event = app.own_event("payment.unknown", &purchase.id, payment_facts(&open));
+    let _none = tx.commit(&[event], &[]).await?;
+    app.announce_work();
+    Ok(())
+}
+
+/// The reconciler found the settlement: the grant comes into force, nobody is answered.
+pub(super) async fn settle_late(
+    app: &App,
+    context: &Context,
+    purchase: Purchase,
+    mut grant: Grant,
+    transaction: String,
+) -> Result<(), Error> {
+    grant.state = GrantState::Active;
+    let mut tx = app.store.begin().await?;
+    let settled = (purchase, transaction);
+    let events = activate(app, context, &mut tx, &grant, Some(&settled)).await?;
+    let _none = tx.commit(&events, &[]).await?;
+    app.control().forget_grant(grant.id);
+    Ok(())
+}
+
+pub(super) fn settled_response(purchase: &Purchase, transaction: &str) -> String {
+    payment::response(
+        payment::Outcome::Settled { transaction },
+        &purchase.network,
+        &purchase.payer,
+    )
+}
+
+/// What events tell of a payment.
+pub(super) fn payment_facts(purchase: &Purchase) -> serde_json::Value {
+    json!({
+        "purchase": purchase.id,
+        "grant": purchase.grant,
+        "payer": format!("{}:{}", purchase.network, purchase.payer),
+        "pay_to": purchase.pay_to,
+        "asset": purchase.asset,
+        "network": purchase.network,
+        "amount": purchase.amount.to_string(),
+        "nonce": purchase.nonce,
+        "transaction": purchase.transaction,
+        "state": purchase.state.as_str(),
+        "trouble": purchase.last_error,
+    })
+}
+
+/// A grant that came to nothing, unless that is on record already.
+pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<(), Error> {
+    let current = tx.grant(grant.id).await?.map(|(stored, _)| stored.unverified.state);
+    if current.is_some_and(|state| state.may_become(GrantState::Failed)) {
+        let mut failed = grant.clone();
+        failed.state = GrantState::Failed;
+        tx.update_grant(&app.stored(failed)?).await?;
+    }
+    Ok(())
+}

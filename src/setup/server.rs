@@ -1,0 +1,142 @@
+//! A running instance: public and admin listener, workers, and an orderly end.
+
+use std::net::SocketAddr;
+
+use axum::serve::ListenerExt as _;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{SetupError, open};
+use crate::config::{AdminListen, Config};
+use crate::http::{Limits, Surface, listen};
+use crate::service::App;
+
+/// A running instance. Dropping it without [`Server::stop`] leaves its tasks to the runtime's end.
+pub struct Server {
+    /// The verbs.
+    pub app: App,
+    /// The public address, `http://127.0.0.1:8402`.
+    pub url: String,
+    /// The admin address: a URL, or `unix:` and a path.
+    pub admin: String,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the database, binds both listeners, starts the workers. The vault is still sealed.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn start(config: &Config) -> Result<Self, SetupError> {
+        let listener = bind(config.listen).await?;
+        let address = listener.local_addr().map_err(|error| port(config.listen, &error))?;
+        let url = config.public_url.as_ref().map_or_else(
+            || format!("http://{address}"),
+            |url| url.as_str().trim_end_matches('/').to_owned(),
+        );
+        let app = open(config, url.clone()).await?;
+        let limits = limits(config);
+        let surface = Surface::new(app.clone(), limits.clone(), names(config, address));
+        let stop = CancellationToken::new();
+        let mut tasks = Vec::new();
+        let admin = match &config.admin_listen {
+            AdminListen::Tcp(wanted) => {
+                let listener = bind(*wanted).await?;
+                let address = listener.local_addr().map_err(|error| port(*wanted, &error))?;
+                let surface = Surface::new(app.clone(), limits.clone(), names(config, address));
+                tasks.push(serve(listener, surface.router(true), limits.clone(), stop.clone()));
+                format!("http://{address}")
+            }
+            AdminListen::Unix(path) => {
+                let listener = unix(path)?;
+                let surface = Surface::new(app.clone(), limits.clone(), vec!["localhost".to_owned()]);
+                tasks.push(serve(listener, surface.router(true), limits.clone(), stop.clone()));
+                format!("unix:{}", path.display())
+            }
+        };
+        let public = listener.tap_io(|stream| {
+            // Answers are small: waiting to fill a packet only adds delay.
+            let _ignored = stream.set_nodelay(true);
+        });
+        tasks.push(serve(public, surface.router(false), limits, stop.clone()));
+        tasks.push(tokio::spawn(crate::worker::run(
+            app.clone(),
+            stop.clone().cancelled_owned(),
+        )));
+        Ok(Self {
+            app,
+            url,
+            admin,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Ends: no new requests, those under way are answered, then the database is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ended = task.await;
+        }
+        self.app.writer.stop().await;
+        crate::service::unseal::close(&self.app);
+        self.app.store.close().await;
+    }
+}
+
+fn serve<L>(listener: L, router: axum::Router, limits: Limits, stop: CancellationToken) -> JoinHandle<()>
+where
+    L: axum::serve::Listener,
+{
+    tokio::spawn(listen(listener, router, limits, stop.cancelled_owned()))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, SetupError> {
+    TcpListener::bind(address).await.map_err(|error| port(address, &error))
+}
+
+fn port(address: SocketAddr, _error: &std::io::Error) -> SetupError {
+    SetupError::PortInUse {
+        address: address.to_string(),
+    }
+}
+
+/// A socket that only its owner can use; one left by a dead process is replaced.
+fn unix(path: &std::path::Path) -> Result<UnixListener, SetupError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(SetupError::PortInUse {
+            address: path.display().to_string(),
+        });
+    }
+    let _old = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(|source| SetupError::file("bind", path, source))?;
+    let owner_only = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, owner_only).map_err(|source| SetupError::file("protect", path, source))?;
+    Ok(listener)
+}
+
+/// The authorities this server answers to.
+fn names(config: &Config, address: SocketAddr) -> Vec<String> {
+    let mut names = vec![address.to_string(), format!("localhost:{}", address.port())];
+    if let Some(url) = &config.public_url {
+        let host = url.host_str().unwrap_or_default();
+        names.push(
+            url.port()
+                .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+        );
+    }
+    names
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body: config.limits.body,
+        header: config.limits.header,
+        header_timeout: config.limits.header_timeout.to_std(),
+        body_timeout: config.limits.body_timeout.to_std(),
+        connections: config.limits.max_connections,
+    }
+}
