@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection, PgPool, SqlitePool};
 
 use super::StoreError;
 
@@ -70,6 +70,9 @@ async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
+            // When the disk is full SQLite ends the transaction by itself, and sqlx, whose ROLLBACK then fails, takes
+            // the connection for being in one for ever. Such a connection is closed and another one opened.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
     };
     let write = pool().max_connections(1).connect_with(options.clone()).await?;
     let read = pool()
