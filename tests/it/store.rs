@@ -77,6 +77,7 @@ conformance! {
         limits_hold_among_many_at_once
         a_revoked_grant_is_over_for_those_who_wait
         a_revoked_lease_ends_alone
+        what_ends_by_time_is_called_expired
         an_expired_lease_is_replaced
         refusals_are_on_record
         one_bad_ask_does_not_fail_the_batch

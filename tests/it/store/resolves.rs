@@ -377,6 +377,27 @@ pub(super) async fn a_revoked_lease_ends_alone(store: Store) {
     ));
 }
 
+pub(super) async fn what_ends_by_time_is_called_expired(store: Store) {
+    let ground = Ground::new(store).await;
+    let (first, _) = ground.make(ground.ask(prim())).await;
+    let (second, _) = ground.make(ground.ask(prim())).await;
+    ground.clock.advance(Ttl::from_secs(900));
+    let outcome = ground.writer.revoke(revoke(RevokeTarget::Lease(first))).await.unwrap();
+    assert_eq!(outcome.leases, [first]);
+    let mut row = ground.grant.clone();
+    row.unverified.state = GrantState::Expired;
+    let outcome = ground
+        .writer
+        .revoke(revoke(RevokeTarget::Grant(Box::new(row))))
+        .await
+        .unwrap();
+    assert_eq!(outcome.leases, [second]);
+    let mut tx = ground.store.read().await.unwrap();
+    for lease in [first, second] {
+        assert_eq!(tx.lease(lease).await.unwrap().unwrap().state, LeaseState::Expired);
+    }
+}
+
 pub(super) async fn an_expired_lease_is_replaced(store: Store) {
     let ground = Ground::new(store).await;
     let one = prim();
