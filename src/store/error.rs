@@ -119,6 +119,7 @@ impl From<sqlx::Error> for StoreError {
         match fault {
             Fault::Duplicate => Self::Duplicate,
             Fault::Full => Self::Full,
+            Fault::Busy => Self::Busy,
             Fault::Data => Self::Data(Arc::new(error)),
             Fault::Conflict => Self::Conflict(Arc::new(error)),
             Fault::Io | Fault::Lost | Fault::Other => Self::Database(Arc::new(error)),
@@ -133,6 +134,7 @@ pub(super) enum Fault {
     Data,
     Conflict,
     Full,
+    Busy,
     /// The disk failed (SQLite).
     Io,
     /// The server goes down; what it was doing may have been done.
@@ -155,6 +157,7 @@ pub(super) fn fault(error: &dyn DatabaseError) -> Fault {
         return match code.as_ref() {
             "40001" | "40P01" => Fault::Conflict,
             "53100" => Fault::Full,
+            "55P03" => Fault::Busy,
             code if code.starts_with("22") => Fault::Data,
             code if code.starts_with("08") || code.starts_with("57P") => Fault::Lost,
             _ => Fault::Other,
@@ -222,6 +225,7 @@ pub(super) mod tests {
             ("40001", Fault::Conflict),
             ("40P01", Fault::Conflict),
             ("53100", Fault::Full),
+            ("55P03", Fault::Busy),
             ("22021", Fault::Data),
             ("57P01", Fault::Lost),
             ("08006", Fault::Lost),

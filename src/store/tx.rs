@@ -66,8 +66,8 @@ impl ReadTx {
     pub(super) async fn begin(pools: &Pools) -> Result<Self, StoreError> {
         let conn = match pools {
             Pools::Sqlite { read, .. } => Conn::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => Conn::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            Pools::Postgres { read, .. } => Conn::Postgres(
+                read.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     .await?,
             ),
         };
@@ -120,7 +120,7 @@ impl Tx {
         let conn = match &store.pools {
             // IMMEDIATE: a transaction that reads first and writes later could otherwise not get the lock.
             Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+            Pools::Postgres { write, .. } => Conn::Postgres(write.begin().await?),
         };
         let mut read = ReadTx { conn };
         let head = read.ask_each(dialect::LOCK_CHAIN).only().await?;
