@@ -166,9 +166,9 @@ pub struct RevokeAsk {
 /// What to end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RevokeTarget {
-    /// One lease and its key.
+    /// One lease and its key. It becomes `Expired` when its time is over, else `Revoked`.
     Lease(LeaseId),
-    /// A grant: its new row, whose state is `Revoked` or `Expired`.
+    /// A grant: its new row, whose state is `Revoked` or `Expired`; its live leases get the same word.
     Grant(Box<Stored<Grant>>),
 }
 

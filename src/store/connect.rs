@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection, PgPool, SqlitePool};
 
 use super::StoreError;
 
@@ -21,8 +21,13 @@ pub(super) enum Pools {
         /// For transactions that read.
         read: SqlitePool,
     },
-    /// One pool for both.
-    Postgres(PgPool),
+    /// Writers that wait for the chain keep a connection each, so readers have their own.
+    Postgres {
+        /// For transactions that write.
+        write: PgPool,
+        /// For transactions that read.
+        read: PgPool,
+    },
 }
 
 impl Pools {
@@ -32,7 +37,10 @@ impl Pools {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
         }
     }
 }
@@ -70,6 +78,9 @@ async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
+            // When the disk is full SQLite ends the transaction by itself, and sqlx, whose ROLLBACK then fails, takes
+            // the connection for being in one for ever. Such a connection is closed and another one opened.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
     };
     let write = pool().max_connections(1).connect_with(options.clone()).await?;
     let read = pool()
@@ -90,14 +101,16 @@ fn make_private(path: &Path) {
 
 async fn postgres(url: &str) -> Result<Pools, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Address)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(16)
-        .acquire_timeout(PATIENCE)
-        .connect_with(options.application_name("dekeys"))
-        .await?;
-    let setting: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&pool).await?;
+    // A process that hangs within a transaction would hold the chain, and so every writer of every instance.
+    let options = options
+        .application_name("dekeys")
+        .options([("idle_in_transaction_session_timeout", "30s"), ("lock_timeout", "10s")]);
+    let pool = |most| PgPoolOptions::new().max_connections(most).acquire_timeout(PATIENCE);
+    let read = pool(12).connect_with(options.clone()).await?;
+    let setting: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&read).await?;
     if setting != "on" && setting != "remote_apply" {
         return Err(StoreError::SynchronousCommit(setting));
     }
-    Ok(Pools::Postgres(pool))
+    let write = pool(4).connect_lazy_with(options);
+    Ok(Pools::Postgres { write, read })
 }

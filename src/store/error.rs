@@ -119,6 +119,7 @@ impl From<sqlx::Error> for StoreError {
         match fault {
             Fault::Duplicate => Self::Duplicate,
             Fault::Full => Self::Full,
+            Fault::Busy => Self::Busy,
             Fault::Data => Self::Data(Arc::new(error)),
             Fault::Conflict => Self::Conflict(Arc::new(error)),
             Fault::Io | Fault::Lost | Fault::Other => Self::Database(Arc::new(error)),
@@ -133,6 +134,7 @@ pub(super) enum Fault {
     Data,
     Conflict,
     Full,
+    Busy,
     /// The disk failed (SQLite).
     Io,
     /// The server goes down; what it was doing may have been done.
@@ -155,6 +157,7 @@ pub(super) fn fault(error: &dyn DatabaseError) -> Fault {
         return match code.as_ref() {
             "40001" | "40P01" => Fault::Conflict,
             "53100" => Fault::Full,
+            "55P03" => Fault::Busy,
             code if code.starts_with("22") => Fault::Data,
             code if code.starts_with("08") || code.starts_with("57P") => Fault::Lost,
             _ => Fault::Other,
@@ -166,5 +169,77 @@ pub(super) fn fault(error: &dyn DatabaseError) -> Fault {
         13 => Fault::Full,
         18..=20 => Fault::Data,
         _ => Fault::Other,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::borrow::Cow;
+    use std::error::Error;
+    use std::fmt;
+
+    use super::*;
+
+    /// An engine's error with this code.
+    #[derive(Debug)]
+    pub(in crate::store) struct Coded(pub(in crate::store) &'static str);
+
+    impl fmt::Display for Coded {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("words of the engine")
+        }
+    }
+
+    impl Error for Coded {}
+
+    impl DatabaseError for Coded {
+        fn message(&self) -> &'static str {
+            "words of the engine"
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn codes_of_both_engines_are_understood() {
+        for (code, expected) in [
+            ("10", Fault::Io),
+            ("1034", Fault::Io),
+            ("13", Fault::Full),
+            ("5", Fault::Conflict),
+            ("517", Fault::Conflict),
+            ("1", Fault::Other),
+            ("40001", Fault::Conflict),
+            ("40P01", Fault::Conflict),
+            ("53100", Fault::Full),
+            ("55P03", Fault::Busy),
+            ("22021", Fault::Data),
+            ("57P01", Fault::Lost),
+            ("08006", Fault::Lost),
+            ("42601", Fault::Other),
+        ] {
+            assert_eq!(fault(&Coded(code)), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn messages_hold_no_words_of_the_engine() {
+        for code in ["5", "13", "22021", "42601"] {
+            let error = StoreError::from(sqlx::Error::Database(Box::new(Coded(code))));
+            assert!(!error.to_string().contains("words of the engine"), "{error}");
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn run(pools: &Pools) -> Result<(), StoreError> {
     let migrator = migrator(engine(pools))?;
     let outcome = match pools {
         Pools::Sqlite { write, .. } => migrator.run(write).await,
-        Pools::Postgres(pool) => migrator.run(pool).await,
+        Pools::Postgres { write, .. } => migrator.run(write).await,
     };
     outcome.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
@@ -47,10 +47,10 @@ pub(super) async fn applied(pools: &Pools) -> Result<i64, StoreError> {
             let there = sqlx::query_scalar(tables).fetch_one(write).await?;
             (there, sqlx::query_scalar(LATEST).fetch_one(write).await)
         }
-        Pools::Postgres(pool) => {
+        Pools::Postgres { read, .. } => {
             let tables = "SELECT CAST(count(to_regclass('_sqlx_migrations')) AS BIGINT)";
-            let there = sqlx::query_scalar(tables).fetch_one(pool).await?;
-            (there, sqlx::query_scalar(LATEST).fetch_one(pool).await)
+            let there = sqlx::query_scalar(tables).fetch_one(read).await?;
+            (there, sqlx::query_scalar(LATEST).fetch_one(read).await)
         }
     };
     if there == 0 { Ok(0) } else { Ok(latest?) }
@@ -68,7 +68,7 @@ pub(super) fn known(engine: Engine) -> Result<i64, StoreError> {
 const fn engine(pools: &Pools) -> Engine {
     match pools {
         Pools::Sqlite { .. } => Engine::Sqlite,
-        Pools::Postgres(_) => Engine::Postgres,
+        Pools::Postgres { .. } => Engine::Postgres,
     }
 }
 

@@ -66,8 +66,8 @@ impl ReadTx {
     pub(super) async fn begin(pools: &Pools) -> Result<Self, StoreError> {
         let conn = match pools {
             Pools::Sqlite { read, .. } => Conn::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => Conn::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            Pools::Postgres { read, .. } => Conn::Postgres(
+                read.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     .await?,
             ),
         };
@@ -120,7 +120,7 @@ impl Tx {
         let conn = match &store.pools {
             // IMMEDIATE: a transaction that reads first and writes later could otherwise not get the lock.
             Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+            Pools::Postgres { write, .. } => Conn::Postgres(write.begin().await?),
         };
         let mut read = ReadTx { conn };
         let head = read.ask_each(dialect::LOCK_CHAIN).only().await?;
@@ -195,15 +195,22 @@ impl Tx {
             Conn::Sqlite(transaction) => transaction.commit().await,
             Conn::Postgres(transaction) => transaction.commit().await,
         };
-        let Err(error) = outcome else { return Ok(()) };
-        match error.as_database_error().map_or(Fault::Lost, fault) {
-            Fault::Io => {
-                (self.store.fatal)();
-                Err(StoreError::Fatal)
-            }
-            Fault::Lost => read_back(&self.store, witness, error).await,
-            _ => Err(error.into()),
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => find_out(&self.store, witness, error).await,
         }
+    }
+}
+
+/// What a failed COMMIT means: the disk failed, the answer was lost, or the engine undid the transaction.
+async fn find_out(store: &Store, witness: Option<EventId>, error: sqlx::Error) -> Result<(), StoreError> {
+    match error.as_database_error().map_or(Fault::Lost, fault) {
+        Fault::Io => {
+            (store.fatal)();
+            Err(StoreError::Fatal)
+        }
+        Fault::Lost => read_back(store, witness, error).await,
+        _ => Err(error.into()),
     }
 }
 
@@ -229,5 +236,106 @@ impl Head {
         self.n += 1;
         self.digest = super::events::link(&prev, self.n, body);
         prev
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::error::tests::Coded;
+    use super::*;
+    use crate::base::random::SeededRandom;
+    use crate::base::time::Timestamp;
+
+    async fn store() -> (Store, tempfile::TempDir) {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}/dekeys.db", place.path().display()))
+            .await
+            .unwrap();
+        store.migrate().await.unwrap();
+        (store, place)
+    }
+
+    fn event() -> Event {
+        Event {
+            id: EventId::new(Timestamp::from_millis(1), &SeededRandom::new(1)),
+            kind: "a.b".to_owned(),
+            timestamp: Timestamp::from_millis(1),
+            livemode: false,
+            actor: "x".to_owned(),
+            object: "y".to_owned(),
+            data: serde_json::Value::Null,
+            request_id: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_under_a_commit_ends_the_process() {
+        let (store, _place) = store().await;
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = count.clone();
+        let store = store.on_fatal(move || {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
+        let failed = |code| sqlx::Error::Database(Box::new(Coded(code)));
+        assert!(matches!(
+            find_out(&store, None, failed("1034")).await,
+            Err(StoreError::Fatal)
+        ));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        assert!(
+            matches!(find_out(&store, None, failed("13")).await, Err(StoreError::Full)),
+            "full is not broken"
+        );
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_found_by_its_event() {
+        let (store, _place) = store().await;
+        let event = event();
+        let lost = || sqlx::Error::WorkerCrashed;
+        assert!(matches!(
+            find_out(&store, Some(event.id), lost()).await,
+            Err(StoreError::Database(_))
+        ));
+        store
+            .begin()
+            .await
+            .unwrap()
+            .commit(std::slice::from_ref(&event), &[])
+            .await
+            .unwrap();
+        assert!(find_out(&store, Some(event.id), lost()).await.is_ok());
+        assert!(matches!(
+            find_out(&store, None, lost()).await,
+            Err(StoreError::CommitUnknown)
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_undoes_the_transaction_and_nothing_else() {
+        let (store, _place) = store().await;
+        let mut tx = store.begin().await.unwrap();
+        tx.save_keyring("small").await.unwrap();
+        tx.commit(&[], &[]).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        let pages: i64 = tx.ask("PRAGMA page_count").only().await.unwrap();
+        assert!(pages < 200);
+        let _: i64 = tx.ask("PRAGMA max_page_count = 200").only().await.unwrap();
+        assert!(matches!(
+            tx.save_keyring(&"x".repeat(2_000_000)).await,
+            Err(StoreError::Full)
+        ));
+        drop(tx);
+        assert_eq!(
+            store.read().await.unwrap().keyring().await.unwrap().as_deref(),
+            Some("small")
+        );
+        let mut tx = store.begin().await.unwrap();
+        tx.save_keyring("later").await.unwrap();
+        tx.commit(&[event()], &[]).await.unwrap();
     }
 }

@@ -8,8 +8,8 @@ use crate::base::id::{CredentialId, GrantId, LeaseId};
 use crate::base::time::Timestamp;
 use crate::model::control::Stored;
 use crate::model::event::Event;
-use crate::model::grant::Grant;
-use crate::model::lease::Lease;
+use crate::model::grant::{Grant, GrantState};
+use crate::model::lease::{Lease, LeaseState};
 use crate::model::scope::Name;
 use crate::store::ask::{RevokeAsk, RevokeOutcome, RevokeTarget};
 use crate::store::{StoreError, Tx};
@@ -33,8 +33,14 @@ async fn lease(tx: &mut Tx, id: LeaseId, now: Timestamp) -> Result<RevokeOutcome
     if !lease.state.is_live() {
         return Ok(RevokeOutcome::default());
     }
-    tx.ask("UPDATE leases SET state = 'revoked' WHERE id = $1")
+    let word = if lease.expires > now {
+        LeaseState::Revoked
+    } else {
+        LeaseState::Expired
+    };
+    tx.ask("UPDATE leases SET state = $2 WHERE id = $1")
         .bind(id)
+        .bind(word.as_str())
         .run_on("lease")
         .await?;
     tx.count_live(&lease.policy, -1).await?;
@@ -61,22 +67,27 @@ async fn grant(tx: &mut Tx, stored: &Stored<Grant>, now: Timestamp) -> Result<Re
         return Ok(RevokeOutcome::default());
     }
     tx.update_grant(stored).await?;
+    let word = match stored.unverified.state {
+        GrantState::Expired => LeaseState::Expired,
+        _ => LeaseState::Revoked,
+    };
     Ok(RevokeOutcome {
         changed: true,
-        leases: end_leases(tx, id).await?,
+        leases: end_leases(tx, id, word).await?,
         credentials: end_credentials(tx, id, now).await?,
     })
 }
 
-async fn end_leases(tx: &mut Tx, grant: GrantId) -> Result<Vec<LeaseId>, StoreError> {
+async fn end_leases(tx: &mut Tx, grant: GrantId, word: LeaseState) -> Result<Vec<LeaseId>, StoreError> {
     let live: Vec<Lease> = tx
         .leases_of_grant(grant)
         .await?
         .into_iter()
         .filter(|lease| lease.state.is_live())
         .collect();
-    tx.ask("UPDATE leases SET state = 'revoked' WHERE grant_id = $1 AND state IN ('pending', 'active')")
+    tx.ask("UPDATE leases SET state = $2 WHERE grant_id = $1 AND state IN ('pending', 'active')")
         .bind(grant)
+        .bind(word.as_str())
         .run()
         .await?;
     let mut counts: HashMap<&Name, i64> = HashMap::new();

@@ -1,0 +1,638 @@
+//! Every table: what goes in comes back, what may happen once happens once.
+
+use dekeys::base::canonical::Digest;
+use dekeys::base::id::{EventId, GrantId, IncarnationId, ReceiptId, ReviewId};
+use dekeys::base::time::Timestamp;
+use dekeys::model::approval::{ApprovalState, Review, Verdict};
+use dekeys::model::control::Mac;
+use dekeys::model::credential::CredentialState;
+use dekeys::model::grant::GrantState;
+use dekeys::model::lease::LeaseState;
+use dekeys::model::payment::PurchaseState;
+use dekeys::model::policy::PolicyState;
+use dekeys::model::principal::PrincipalKind;
+use dekeys::model::sealed::Sealed;
+use dekeys::store::credentials::CredentialFilter;
+use dekeys::store::grants::GrantFilter;
+use dekeys::store::leases::LeaseFilter;
+use dekeys::store::nonces::IdempotencyOutcome;
+use dekeys::store::purchases::Claim;
+use dekeys::store::status::Counts;
+use dekeys::store::{Page, Store, StoreError};
+
+use super::samples::{
+    self, Ids, NOW, approval, credential, grant, instance, later, lease, name, pin, policy, principal, public_key,
+    purchase, root, stored,
+};
+
+fn sealed(byte: u8) -> Sealed {
+    Sealed(vec![byte, 0, 255])
+}
+
+pub(super) async fn an_instance_is_fixed_once(store: Store) {
+    let mut row = stored(instance());
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.instance().await.unwrap(), None);
+    tx.insert_instance(&row).await.unwrap();
+    tx.commit(&[], &[]).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.instance().await.unwrap(), Some(row.clone()));
+    assert!(matches!(
+        tx.insert_instance(&stored(instance())).await,
+        Err(StoreError::Duplicate)
+    ));
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    row.unverified.incarnation = IncarnationId::new(NOW, &Ids);
+    row.mac = Mac([9; 32]);
+    tx.set_incarnation(&row).await.unwrap();
+    assert_eq!(tx.instance().await.unwrap(), Some(row));
+    assert!(matches!(
+        tx.set_incarnation(&stored(instance())).await,
+        Err(StoreError::Absent("instance"))
+    ));
+}
+
+pub(super) async fn the_keyring_is_replaced_and_wraps_are_promised_once(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.keyring().await.unwrap(), None);
+    tx.save_keyring("{\"a\":1}").await.unwrap();
+    tx.save_keyring("{\"b\":2}").await.unwrap();
+    assert_eq!(tx.keyring().await.unwrap().as_deref(), Some("{\"b\":2}"));
+    assert_eq!(tx.reserve_wraps(1_000).await.unwrap(), (0, 1_000));
+    tx.commit(&[], &[]).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.reserve_wraps(10).await.unwrap(), (1_000, 1_010));
+}
+
+pub(super) async fn signing_keys_are_kept_in_order(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_signing_key("token", 2, "ed25519:b", &sealed(2), later(1))
+        .await
+        .unwrap();
+    tx.insert_signing_key("token", 1, "ed25519:a", &sealed(1), NOW)
+        .await
+        .unwrap();
+    tx.insert_signing_key("log", 1, "ed25519:c", &sealed(3), NOW)
+        .await
+        .unwrap();
+    let keys = tx.signing_keys("token").await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        (keys[1].public.as_str(), &keys[1].sealed, keys[1].created),
+        ("ed25519:b", &sealed(2), later(1))
+    );
+    let again = tx.insert_signing_key("log", 1, "ed25519:d", &sealed(4), NOW).await;
+    assert!(matches!(again, Err(StoreError::Duplicate)));
+}
+
+pub(super) async fn the_clock_never_goes_back(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.high_water().await.unwrap(), Timestamp::from_millis(0));
+    tx.raise_high_water(later(5)).await.unwrap();
+    tx.raise_high_water(NOW).await.unwrap();
+    assert_eq!(tx.high_water().await.unwrap(), later(5));
+    // An event of an earlier time does not lower it either, a later one raises it.
+    tx.commit(&[samples::event("a.b", "x")], &[]).await.unwrap();
+    let mut late = samples::event("a.b", "x");
+    late.timestamp = later(9);
+    assert_eq!(store.read().await.unwrap().high_water().await.unwrap(), later(5));
+    store.begin().await.unwrap().commit(&[late], &[]).await.unwrap();
+    assert_eq!(store.read().await.unwrap().high_water().await.unwrap(), later(9));
+}
+
+pub(super) async fn principals_are_found_by_everything_they_have(store: Store) {
+    let mut ada = stored(principal("ada", PrincipalKind::Human));
+    let prim = stored(principal("prim", PrincipalKind::Prim));
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_principal(&ada).await.unwrap();
+    tx.insert_principal(&prim).await.unwrap();
+    let lost = ada.unverified.keys[0];
+    ada.unverified.keys = vec![public_key()];
+    ada.unverified.wallets.push("eip155:1:0xnew".to_owned());
+    ada.unverified.disabled = true;
+    ada.mac = Mac([1; 32]);
+    tx.update_principal(&ada).await.unwrap();
+    tx.commit(&[], &[]).await.unwrap();
+
+    let mut tx = store.read().await.unwrap();
+    assert_eq!(tx.principal(ada.unverified.id).await.unwrap().as_ref(), Some(&ada));
+    assert_eq!(tx.principal_by_name(&name("ada")).await.unwrap().as_ref(), Some(&ada));
+    assert_eq!(
+        tx.principal_by_key(&ada.unverified.keys[0]).await.unwrap().as_ref(),
+        Some(&ada)
+    );
+    assert_eq!(tx.principal_by_key(&lost).await.unwrap(), None);
+    assert_eq!(
+        tx.principal_by_wallet("eip155:1:0xnew").await.unwrap().as_ref(),
+        Some(&ada)
+    );
+    assert_eq!(tx.principal_by_wallet("eip155:1:0xNEW").await.unwrap(), None);
+    let prims = tx.principals(Some(PrincipalKind::Prim), &Page::first(9)).await.unwrap();
+    assert_eq!(prims, std::slice::from_ref(&prim));
+    let first = tx.principals(None, &Page::first(1)).await.unwrap();
+    let after = Some(first[0].unverified.id.to_string());
+    let second = tx.principals(None, &Page { limit: 9, after }).await.unwrap();
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert!(first[0].unverified.id > second[0].unverified.id, "newest first");
+    tx.end().await.unwrap();
+
+    let mut double = stored(principal("double", PrincipalKind::Agent));
+    double.unverified.keys = ada.unverified.keys.clone();
+    let mut tx = store.begin().await.unwrap();
+    assert!(
+        matches!(tx.insert_principal(&double).await, Err(StoreError::Duplicate)),
+        "a key proves one principal"
+    );
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    let stranger = tx.update_principal(&stored(principal("x", PrincipalKind::Agent))).await;
+    assert!(matches!(stranger, Err(StoreError::Absent("principal"))));
+}
+
+pub(super) async fn manifests_are_pinned_and_one_root_is_current(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    tx.save_manifest_pin(&stored(pin("b"))).await.unwrap();
+    let (mut again, other) = (stored(pin("b")), stored(pin("a")));
+    again.unverified.text.push('x');
+    tx.save_manifest_pin(&again).await.unwrap();
+    tx.save_manifest_pin(&other).await.unwrap();
+    assert_eq!(tx.manifest_pin(&name("b")).await.unwrap().as_ref(), Some(&again));
+    assert_eq!(tx.manifest_pins().await.unwrap(), [other, again]);
+    assert_eq!(tx.manifest_pin(&name("c")).await.unwrap(), None);
+
+    let (mut old, mut new) = (stored(root("b")), stored(root("b")));
+    new.unverified.base_url = None;
+    tx.insert_root(&old, &sealed(1)).await.unwrap();
+    old.unverified.current = false;
+    tx.update_root(&old).await.unwrap();
+    tx.insert_root(&new, &sealed(2)).await.unwrap();
+    assert_eq!(tx.current_root(&name("b")).await.unwrap(), Some((new, sealed(2))));
+    assert_eq!(tx.root(old.unverified.id).await.unwrap(), Some((old, sealed(1))));
+    assert_eq!(tx.current_root(&name("a")).await.unwrap(), None);
+    assert!(matches!(
+        tx.insert_root(&stored(root("b")), &sealed(3)).await,
+        Err(StoreError::Duplicate)
+    ));
+}
+
+pub(super) async fn one_version_of_a_policy_is_active(store: Store) {
+    let (mut first, second) = (stored(policy("readers", 1)), stored(policy("readers", 2)));
+    let other = stored(policy("a-writers", 1));
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_policy(&first).await.unwrap();
+    tx.insert_policy(&other).await.unwrap();
+    first.unverified.state = PolicyState::Replaced;
+    first.mac = Mac([3; 32]);
+    tx.update_policy(&first).await.unwrap();
+    tx.insert_policy(&second).await.unwrap();
+    assert_eq!(tx.active_policies().await.unwrap(), [other, second.clone()]);
+    assert_eq!(
+        tx.active_policy(&name("readers")).await.unwrap().as_ref(),
+        Some(&second)
+    );
+    assert_eq!(
+        tx.policy_version(&name("readers"), 1).await.unwrap().as_ref(),
+        Some(&first)
+    );
+    assert_eq!(tx.policy_version(&name("readers"), 3).await.unwrap(), None);
+    assert_eq!(tx.policy_versions(&name("readers")).await.unwrap(), [second, first]);
+    assert!(matches!(
+        tx.insert_policy(&stored(policy("readers", 3))).await,
+        Err(StoreError::Duplicate)
+    ));
+}
+
+pub(super) async fn a_decided_approval_stays_decided_and_nobody_votes_twice(store: Store) {
+    let mut row = stored(approval());
+    let id = row.unverified.id;
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_approval(&row).await.unwrap();
+    assert_eq!(tx.approval(id).await.unwrap().as_ref(), Some(&row));
+    assert_eq!(tx.approvals_due(later(3_599), 9).await.unwrap(), []);
+    assert_eq!(tx.approvals_due(later(3_600), 9).await.unwrap(), [row.clone()]);
+    let ada = principal("ada", PrincipalKind::Human);
+    let mut review = Review {
+        id: ReviewId::new(NOW, &Ids),
+        approval: id,
+        principal: ada.id,
+        name: ada.name,
+        verdict: Verdict::Approve,
+        comment: "fine".to_owned(),
+        digest: row.unverified.subject.digest(),
+        key: ada.keys[0],
+        signature: vec![5; 64],
+        created: NOW,
+    };
+    assert!(tx.insert_review(&review).await.unwrap());
+    let first = review.clone();
+    review.id = ReviewId::new(NOW, &Ids);
+    review.verdict = Verdict::Deny;
+    assert!(!tx.insert_review(&review).await.unwrap());
+    assert_eq!(tx.reviews(id).await.unwrap(), [first]);
+    row.unverified.state = ApprovalState::Approved;
+    tx.update_approval(&row).await.unwrap();
+    assert_eq!(
+        tx.approvals(Some(ApprovalState::Approved), &Page::first(9))
+            .await
+            .unwrap(),
+        [row.clone()]
+    );
+    assert_eq!(
+        tx.approvals(Some(ApprovalState::Pending), &Page::first(9))
+            .await
+            .unwrap(),
+        []
+    );
+    let page = Page {
+        limit: 9,
+        after: Some(id.to_string()),
+    };
+    assert_eq!(tx.approvals(None, &page).await.unwrap(), []);
+    row.unverified.state = ApprovalState::Denied;
+    assert!(matches!(tx.update_approval(&row).await, Err(StoreError::Absent(_))));
+}
+
+pub(super) async fn grants_come_back_as_they_went_in(store: Store) {
+    let (mut full, mut bare) = (stored(grant("readers")), stored(grant("readers")));
+    full.unverified.items.push(grant("writers").items.remove(0));
+    (bare.unverified.holder, bare.unverified.payer) = (None, None);
+    bare.unverified.audience = Vec::new();
+    bare.unverified.state = GrantState::Provisioning;
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_grant(&full).await.unwrap();
+    tx.insert_grant(&bare).await.unwrap();
+    tx.commit(&[], &[]).await.unwrap();
+    let mut tx = store.read().await.unwrap();
+    assert_eq!(tx.grant(full.unverified.id).await.unwrap(), Some((full.clone(), 0)));
+    assert_eq!(tx.grant(bare.unverified.id).await.unwrap(), Some((bare.clone(), 0)));
+    assert_eq!(tx.grant(GrantId::new(NOW, &Ids)).await.unwrap(), None);
+    let all = tx.grants(&GrantFilter::default(), &Page::first(9)).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let writers = GrantFilter {
+        policy: Some(name("writers")),
+        ..GrantFilter::default()
+    };
+    assert_eq!(tx.grants(&writers, &Page::first(9)).await.unwrap(), [full.clone()]);
+    let of_bare = GrantFilter {
+        principal: Some(bare.unverified.principal),
+        ..GrantFilter::default()
+    };
+    assert_eq!(tx.grants(&of_bare, &Page::first(9)).await.unwrap(), [bare.clone()]);
+    let both = GrantFilter {
+        state: Some(GrantState::Active),
+        policy: Some(name("readers")),
+        ..of_bare.clone()
+    };
+    assert_eq!(tx.grants(&both, &Page::first(9)).await.unwrap(), []);
+    let after = Some(all[0].unverified.id.to_string());
+    assert_eq!(
+        tx.grants(&GrantFilter::default(), &Page { limit: 9, after })
+            .await
+            .unwrap(),
+        all[1..]
+    );
+    assert!(
+        tx.granted_before(full.unverified.principal, &name("writers"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !tx.granted_before(full.unverified.principal, &name("others"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !tx.granted_before(bare.unverified.principal, &name("readers"))
+            .await
+            .unwrap(),
+        "never in force"
+    );
+}
+
+pub(super) async fn grants_keep_to_their_states(store: Store) {
+    let mut row = stored(grant("readers"));
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_grant(&row).await.unwrap();
+    assert_eq!(tx.grants_due(later(3_599), 9).await.unwrap(), []);
+    assert_eq!(tx.grants_due(later(3_600), 9).await.unwrap(), [row.clone()]);
+    row.unverified.audience = Vec::new();
+    row.mac = Mac([7; 32]);
+    tx.update_grant(&row).await.unwrap();
+    row.unverified.state = GrantState::Revoked;
+    tx.update_grant(&row).await.unwrap();
+    assert_eq!(tx.grant(row.unverified.id).await.unwrap(), Some((row.clone(), 0)));
+    assert_eq!(tx.grants_due(later(3_600), 9).await.unwrap(), []);
+    row.unverified.state = GrantState::Active;
+    let again = tx.update_grant(&row).await;
+    assert!(matches!(
+        again,
+        Err(StoreError::Transition {
+            what: "grant",
+            from: "revoked",
+            to: "active"
+        })
+    ));
+    assert!(matches!(
+        tx.update_grant(&stored(grant("x"))).await,
+        Err(StoreError::Absent("grant"))
+    ));
+}
+
+pub(super) async fn credentials_keep_to_their_states(store: Store) {
+    let grant = GrantId::new(NOW, &Ids);
+    let mut key = credential(grant, CredentialState::Intent);
+    let other = credential(GrantId::new(NOW, &Ids), CredentialState::Stuck);
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_credential(&key).await.unwrap();
+    tx.insert_credential(&other).await.unwrap();
+    assert_eq!(tx.credential(key.id).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(tx.sealed_credential(key.id).await.unwrap(), None);
+    assert_eq!(tx.credentials_due(later(59), 9).await.unwrap(), []);
+    assert_eq!(tx.credentials_due(later(60), 9).await.unwrap().len(), 2);
+    assert_eq!(tx.unfinished_credentials().await.unwrap(), [key.clone(), other.clone()]);
+
+    (key.state, key.next_at) = (CredentialState::Active, None);
+    key.vendor_key_id = Some("vk_1".to_owned());
+    key.vendor_expires = Some(later(800));
+    tx.save_created(&key, &sealed(1)).await.unwrap();
+    assert_eq!(
+        tx.sealed_credential(key.id).await.unwrap(),
+        Some((key.clone(), sealed(1)))
+    );
+    assert_eq!(tx.unfinished_credentials().await.unwrap(), std::slice::from_ref(&other));
+    assert_eq!(tx.credentials_of_grant(grant).await.unwrap(), [key.clone()]);
+    let active = CredentialFilter {
+        vendor: Some(name("openai")),
+        state: Some(CredentialState::Active),
+    };
+    assert_eq!(tx.credentials(&active, &Page::first(9)).await.unwrap(), [key.clone()]);
+    assert_eq!(
+        tx.credentials(&CredentialFilter::default(), &Page::first(9))
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+
+    (key.state, key.next_at, key.first_failed) = (CredentialState::Revoking, Some(NOW), Some(NOW));
+    key.last_error = Some("timeout".to_owned());
+    tx.update_credential(&key).await.unwrap();
+    key.state = CredentialState::Active;
+    let revived = tx.save_created(&key, &sealed(2)).await;
+    assert!(
+        matches!(revived, Err(StoreError::Transition { what: "credential", .. })),
+        "never active again"
+    );
+    (key.state, key.next_at) = (CredentialState::Revoked, None);
+    tx.update_credential(&key).await.unwrap();
+    tx.drop_sealed(key.id).await.unwrap();
+    assert_eq!(tx.sealed_credential(key.id).await.unwrap(), None);
+    assert_eq!(tx.credential(key.id).await.unwrap(), Some(key));
+}
+
+pub(super) async fn leases_are_counted(store: Store) {
+    let (grant, policy) = (stored(grant("readers")), name("readers"));
+    let (mut first, second) = (
+        lease(&grant.unverified, LeaseState::Pending),
+        lease(&grant.unverified, LeaseState::Active),
+    );
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_grant(&grant).await.unwrap();
+    assert_eq!(tx.live_leases(&policy).await.unwrap(), 0);
+    tx.insert_lease(&first).await.unwrap();
+    tx.insert_lease(&second).await.unwrap();
+    tx.insert_lease(&lease(&grant.unverified, LeaseState::Expired))
+        .await
+        .unwrap();
+    assert_eq!(tx.live_leases(&policy).await.unwrap(), 2);
+    assert_eq!(
+        tx.lease_live(grant.unverified.id, 0, first.prim)
+            .await
+            .unwrap()
+            .as_ref(),
+        Some(&first)
+    );
+    assert_eq!(tx.leases_due(later(899), 9).await.unwrap(), []);
+    assert_eq!(tx.leases_due(later(900), 9).await.unwrap().len(), 2);
+    (first.state, first.expires, first.resolves) = (LeaseState::Active, later(1_000), 7);
+    tx.update_lease(&first).await.unwrap();
+    assert_eq!(tx.live_leases(&policy).await.unwrap(), 2);
+    first.state = LeaseState::Revoked;
+    tx.update_lease(&first).await.unwrap();
+    tx.update_lease(&first).await.unwrap();
+    assert_eq!(tx.live_leases(&policy).await.unwrap(), 1, "counted down once");
+    assert_eq!(tx.lease(first.id).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(tx.lease_live(grant.unverified.id, 0, first.prim).await.unwrap(), None);
+    first.state = LeaseState::Active;
+    assert!(matches!(
+        tx.update_lease(&first).await,
+        Err(StoreError::Transition { what: "lease", .. })
+    ));
+    assert_eq!(tx.leases_of_grant(grant.unverified.id).await.unwrap().len(), 3);
+    let filter = LeaseFilter {
+        grant: Some(grant.unverified.id),
+        prim: Some(second.prim),
+        vendor: Some(name("openai")),
+        state: Some(LeaseState::Active),
+    };
+    assert_eq!(
+        tx.leases(&filter, &Page::first(9)).await.unwrap(),
+        std::slice::from_ref(&second)
+    );
+    let none = Page {
+        limit: 9,
+        after: Some(second.id.to_string()),
+    };
+    assert_eq!(tx.leases(&filter, &none).await.unwrap(), []);
+    assert_eq!(tx.counts().await.unwrap().live_leases, 1);
+    let twice = lease(&grant.unverified, LeaseState::Pending);
+    let twice = dekeys::model::lease::Lease {
+        prim: second.prim,
+        ..twice
+    };
+    assert!(matches!(tx.insert_lease(&twice).await, Err(StoreError::Duplicate)));
+}
+
+pub(super) async fn a_purchase_is_claimed_once(store: Store) {
+    let mut first = purchase("0xa", 10_000);
+    let mut second = purchase("0xa", 10_000);
+    second.nonce.clone_from(&first.nonce);
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.claim_purchase(&first).await.unwrap(), Claim::New);
+    assert_eq!(
+        tx.claim_purchase(&second).await.unwrap(),
+        Claim::Existing(Box::new(first.clone()))
+    );
+    assert_eq!(tx.purchase(second.id).await.unwrap(), None);
+    assert_eq!(tx.purchase_of_grant(first.grant).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(tx.purchases_due(later(59), 9).await.unwrap(), []);
+    assert_eq!(tx.purchases_due(later(60), 9).await.unwrap(), [first.clone()]);
+
+    assert!(!tx.reclaim(&first).await.unwrap(), "not released");
+    (first.state, first.last_error) = (PurchaseState::Released, Some("vendor down".to_owned()));
+    tx.update_purchase(&first).await.unwrap();
+    first.state = PurchaseState::Claimed;
+    assert!(
+        matches!(tx.update_purchase(&first).await, Err(StoreError::Transition { .. })),
+        "only by reclaim"
+    );
+    let mut foreign = first.clone();
+    foreign.request = Digest::of(b"another request");
+    assert!(!tx.reclaim(&foreign).await.unwrap());
+    first.grant = GrantId::new(NOW, &Ids);
+    assert!(tx.reclaim(&first).await.unwrap());
+    first.last_error = None;
+    assert_eq!(tx.purchase(first.id).await.unwrap().as_ref(), Some(&first));
+
+    first.state = PurchaseState::Settling;
+    tx.update_purchase(&first).await.unwrap();
+    let mut released = first.clone();
+    released.state = PurchaseState::Released;
+    assert!(
+        matches!(tx.update_purchase(&released).await, Err(StoreError::Transition { .. })),
+        "settling was begun"
+    );
+    (first.state, first.next_at, first.transaction) = (PurchaseState::Settled, None, Some("0xtx".to_owned()));
+    tx.update_purchase(&first).await.unwrap();
+    assert_eq!(tx.purchase(first.id).await.unwrap(), Some(first));
+}
+
+pub(super) async fn payers_are_counted_and_credited_once(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 0);
+    let states = [
+        PurchaseState::Claimed,
+        PurchaseState::Settling,
+        PurchaseState::Settled,
+        PurchaseState::Credited,
+        PurchaseState::Released,
+        PurchaseState::Refused,
+    ];
+    for (place, state) in states.into_iter().enumerate() {
+        let mut row = purchase("0xa", 10_i64.pow(u32::try_from(place).unwrap()));
+        row.state = state;
+        tx.claim_purchase(&row).await.unwrap();
+    }
+    tx.claim_purchase(&purchase("0xb", 7)).await.unwrap();
+    assert_eq!(tx.purchases_open_of("0xa").await.unwrap(), 2);
+    assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 1_111);
+    assert_eq!(tx.paid_since("0xa", later(1)).await.unwrap(), 0);
+    let paid = purchase("0xa", 5);
+    assert!(tx.insert_credit("0xa", 5, paid.id, "no key", NOW).await.unwrap());
+    assert!(!tx.insert_credit("0xa", 5, paid.id, "no key", NOW).await.unwrap());
+    assert!(
+        tx.insert_credit("0xa", 6, purchase("0xa", 6).id, "no key", NOW)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        (tx.credit("0xa").await.unwrap(), tx.credit("0xb").await.unwrap()),
+        (11, 0)
+    );
+    let negative = tx.insert_credit("0xa", -1, purchase("0xa", 1).id, "x", NOW).await;
+    assert!(matches!(negative, Err(StoreError::Data(_))));
+}
+
+pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.claim_nonce("ed25519:a", "n", later(90)).await.unwrap());
+    assert!(!tx.claim_nonce("ed25519:a", "n", later(99)).await.unwrap());
+    assert!(tx.claim_nonce("ed25519:b", "n", later(90)).await.unwrap());
+
+    let (grant, request) = (GrantId::new(NOW, &Ids), Digest::of(b"buy"));
+    let other = GrantId::new(NOW, &Ids);
+    assert_eq!(tx.idempotency("0xa", "k").await.unwrap(), None);
+    let mut outcomes = Vec::new();
+    for (scope, request, grant) in [
+        ("0xa", request, grant),
+        ("0xa", request, other),
+        ("0xa", Digest::of(b"x"), other),
+        ("0xb", request, other),
+    ] {
+        outcomes.push(
+            tx.remember_idempotency(scope, "k", request, grant, later(60))
+                .await
+                .unwrap(),
+        );
+    }
+    let expected = [
+        IdempotencyOutcome::New,
+        IdempotencyOutcome::Same(grant),
+        IdempotencyOutcome::Other,
+        IdempotencyOutcome::New,
+    ];
+    assert_eq!(outcomes, expected);
+    assert_eq!(tx.idempotency("0xa", "k").await.unwrap(), Some((request, grant)));
+
+    tx.revoke_token("aa", later(60), NOW).await.unwrap();
+    tx.revoke_token("aa", later(30), NOW).await.unwrap();
+    let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(tx.token_revoked(&[]).await.unwrap(), None);
+    assert_eq!(tx.token_revoked(&ids(&["bb", "cc"])).await.unwrap(), None);
+    assert_eq!(
+        tx.token_revoked(&ids(&["bb", "aa"])).await.unwrap().as_deref(),
+        Some("aa")
+    );
+
+    assert_eq!(tx.sweep(later(60)).await.unwrap(), 0);
+    assert_eq!(tx.sweep(later(61)).await.unwrap(), 3, "the token and two keys");
+    assert_eq!(tx.sweep(later(91)).await.unwrap(), 2, "the nonces");
+    assert_eq!(tx.token_revoked(&ids(&["aa"])).await.unwrap(), None);
+}
+
+pub(super) async fn receipts_and_counts(store: Store) {
+    let row = stored(grant("readers"));
+    let (id, event) = (ReceiptId::new(NOW, &Ids), EventId::new(NOW, &Ids));
+    let mut tx = store.begin().await.unwrap();
+    tx.save_receipt(id, row.unverified.id, event, "{\"promise\":1}")
+        .await
+        .unwrap();
+    tx.save_receipt(id, row.unverified.id, event, "{\"proof\":1}")
+        .await
+        .unwrap();
+    assert_eq!(tx.receipt(id).await.unwrap().as_deref(), Some("{\"proof\":1}"));
+    assert_eq!(
+        tx.receipt_of_grant(row.unverified.id).await.unwrap().as_deref(),
+        Some("{\"proof\":1}")
+    );
+    assert_eq!(tx.receipt(ReceiptId::new(NOW, &Ids)).await.unwrap(), None);
+
+    tx.insert_grant(&row).await.unwrap();
+    tx.insert_approval(&stored(approval())).await.unwrap();
+    tx.insert_credential(&credential(row.unverified.id, CredentialState::Stuck))
+        .await
+        .unwrap();
+    tx.insert_credential(&credential(row.unverified.id, CredentialState::Active))
+        .await
+        .unwrap();
+    tx.insert_lease(&lease(&row.unverified, LeaseState::Active))
+        .await
+        .unwrap();
+    for state in [PurchaseState::Claimed, PurchaseState::Settling] {
+        let mut paid = purchase("0xa", 1);
+        paid.state = state;
+        tx.claim_purchase(&paid).await.unwrap();
+    }
+    let expected = Counts {
+        live_leases: 1,
+        stuck_credentials: 1,
+        pending_approvals: 1,
+        unknown_payments: 1,
+        active_grants: 1,
+    };
+    assert_eq!(tx.counts().await.unwrap(), expected);
+}
+
+pub(super) async fn text_with_a_nul_is_refused(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert!(matches!(tx.claim_nonce("a\0", "n", NOW).await, Err(StoreError::Nul)));
+    assert!(matches!(
+        tx.token_revoked(&["a\0b".to_owned()]).await,
+        Err(StoreError::Nul)
+    ));
+    assert!(matches!(tx.save_keyring("\0").await, Err(StoreError::Nul)));
+    let mut event = samples::event("a.b", "x");
+    event.actor = "\0".to_owned();
+    assert!(matches!(tx.commit(&[event], &[]).await, Err(StoreError::Nul)));
+}
