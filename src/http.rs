@@ -11,7 +11,6 @@ pub mod resolve;
 pub mod system;
 pub mod vendors;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +18,12 @@ use axum::Router;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post, put};
+use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::id::RequestId;
@@ -33,6 +33,9 @@ use crate::service::caller::{self, Context};
 use crate::service::error::Error;
 use answer::Answer;
 use input::Input;
+
+/// How long requests under way may take once the server ends.
+const LAST_REQUESTS: Duration = Duration::from_secs(20);
 
 /// Limits of one listener (security.md §5 of the design).
 #[derive(Debug, Clone)]
@@ -82,7 +85,6 @@ impl Surface {
     }
 
     /// The public routes, or those of the admin address (which has the public ones too).
-    #[must_use]
     pub fn router(&self, admin: bool) -> Router {
         let mut router = Router::new();
         for operation in OPERATIONS.iter().filter(|operation| admin || !operation.admin) {
@@ -135,9 +137,10 @@ async fn perform(
     if app.vault.is_sealed() && !operation.while_sealed {
         return Err(Error::Sealed.into());
     }
-    let context = match operation.while_sealed {
-        true => Context::anonymous(id),
-        false => caller::identify(app, &input.parts(), input.bearer(), id).await?,
+    let context = if operation.while_sealed {
+        Context::anonymous(id)
+    } else {
+        caller::identify(app, &input.parts(), input.bearer(), id).await?
     };
     dispatch(app, operation, context, input).await
 }
@@ -152,7 +155,7 @@ async fn dispatch(
     match operation.id {
         "healthz" => Ok(Answer::text("ok")),
         "readyz" => Ok(system::readyz(app).await),
-        "openapi" => Ok(Answer::value(200, crate::operations::openapi::document())),
+        "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
         "problem" => system::problem(input),
         "publicKeys" => system::public_keys(app),
         "sealStatus" => system::seal_status(app),
@@ -201,15 +204,34 @@ async fn dispatch(
 }
 
 /// Serves a listener until `stop` is done, then lets requests under way end.
-///
-/// # Errors
-/// What the listener gives.
-pub async fn listen(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    stop: impl Future<Output = ()>,
-) -> std::io::Result<()> {
+pub async fn listen<L: Listener>(mut listener: L, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
+    let builder = Arc::new(builder(&limits));
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let (stream, _peer) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        // No place: the connection is closed at once, rather than left waiting.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            drop(place);
+        });
+    }
+    let _rest = tokio::time::timeout(LAST_REQUESTS, graceful.shutdown()).await;
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -221,40 +243,5 @@ pub async fn listen(
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
-    let builder = Arc::new(builder);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(tokio::sync::Semaphore::new(limits.connections));
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let (stream, _peer): (_, SocketAddr) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: wait for some to be given back.
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let _delay = stream.set_nodelay(true);
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection ended badly");
-            }
-            drop(place);
-        });
-    }
-    let _rest = tokio::time::timeout(Duration::from_secs(20), graceful.shutdown()).await;
-    Ok(())
+    builder
 }

@@ -1,3 +1,5 @@
 //! The `dekeys` binary: runs the command line and gives its exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    dekeys::cli::run()
+}

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod offer;
 pub mod propose;
 pub mod provision;
+pub mod purchase;
 pub mod receipt;
 pub mod reconcile;
 pub mod record;

@@ -1,1 +1,215 @@
-//! The composition root.
+//! The composition root: the only place that puts store, engines, verbs and surfaces together.
+
+pub mod demo;
+pub mod server;
+pub mod stage;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::egress::{Egress, EgressError, Reach};
+use crate::base::random::{OsRandom, Random};
+use crate::base::secret::SecretText;
+use crate::base::time::{Clock, SystemClock};
+use crate::config::{Config, Rail};
+use crate::model::instance::{Instance, Mode};
+use crate::payment::{PaymentError, PaymentRail, SimError, SimRail, Terms};
+use crate::service::error::Error;
+use crate::service::init::Init;
+use crate::service::{App, Parts, unseal};
+use crate::store::writer::Writer;
+use crate::store::{Store, StoreError};
+use crate::vault::{UnsealKey, Vault, VaultError};
+
+/// Why dekeys does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// `dekeys init` was not run on this database.
+    #[error("this database is not initialised")]
+    NotInitialized,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A verb failed.
+    #[error(transparent)]
+    Service(#[from] Error),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The outgoing client.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The payment terms.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+    /// The simulated rail's ledger.
+    #[error(transparent)]
+    Ledger(#[from] SimError),
+    /// Simulated money in a live instance.
+    #[error("a live instance does not take simulated payments; set `payment.rail` to another rail or `off`")]
+    SimulatedMoney,
+    /// The port is taken.
+    #[error("{address} is taken by another program")]
+    PortInUse {
+        /// The address.
+        address: String,
+    },
+    /// A file.
+    #[error("cannot {what} `{path}`: {source}")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A step of the demo or of a test instance's preparation failed.
+    #[error("step `{step}` failed: {why}")]
+    Step {
+        /// Which.
+        step: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl SetupError {
+    fn file(what: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::File {
+            what,
+            path: path.display().to_string(),
+            source,
+        }
+    }
+
+    /// The problem code that explains it, where there is one.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotInitialized => "not_initialized",
+            Self::Store(StoreError::MigrationMismatch { .. }) => "migration_mismatch",
+            Self::Store(StoreError::Full) => "database_full",
+            Self::Store(StoreError::Busy) => "database_locked",
+            Self::PortInUse { .. } => "port_in_use",
+            Self::Service(Error::AlreadyInitialized) => "already_initialized",
+            Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",
+            Self::Service(Error::LogBroken | Error::Forged(_)) => "integrity_failed",
+            Self::Service(Error::Invalid { .. }) => "invalid_request",
+            Self::SimulatedMoney | Self::Payment(_) => "config_invalid",
+            _ => "internal",
+        }
+    }
+}
+
+/// Makes the instance on the configured database.
+///
+/// # Errors
+/// [`SetupError`]; nothing is changed then.
+pub async fn init(config: &Config, init: Init, key: UnsealKey) -> Result<Instance, SetupError> {
+    prepare_data_dir(&config.data_dir)?;
+    let store = Store::open(&config.database_url).await?;
+    store.migrate().await?;
+    let instance = crate::service::init::init(&store, init, key, SystemClock::wall(), Arc::new(OsRandom)).await;
+    store.close().await;
+    Ok(instance?)
+}
+
+/// A directory only its owner can read.
+fn prepare_data_dir(path: &Path) -> Result<(), SetupError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| SetupError::file("make the directory", path, source))
+}
+
+/// Puts an [`App`] together over the configured database. It is sealed.
+///
+/// # Errors
+/// [`SetupError::NotInitialized`], and what the parts say.
+pub async fn open(config: &Config, public_url: String) -> Result<App, SetupError> {
+    prepare_data_dir(&config.data_dir)?;
+    let store = Store::open(&config.database_url).await?;
+    store.migrate().await?;
+    let mut tx = store.read().await?;
+    let instance = tx.instance().await?.ok_or(SetupError::NotInitialized)?.unverified;
+    let floor = tx.high_water().await?;
+    drop(tx);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(floor));
+    let random: Arc<dyn Random> = Arc::new(OsRandom);
+    let parts = Parts {
+        writer: Writer::spawn(store.clone(), Arc::clone(&clock)),
+        vault: Vault::new(instance.id, Arc::clone(&random)),
+        egress: Egress::new(reach(config, &instance)?)?,
+        rail: rail(config, &instance, &clock)?,
+        checkpoint_copy: Some(
+            config
+                .checkpoint_copy
+                .clone()
+                .unwrap_or_else(|| config.data_dir.join("checkpoint")),
+        ),
+        store,
+        clock,
+        random,
+        instance,
+        public_url,
+    };
+    Ok(App::new(parts))
+}
+
+fn reach(config: &Config, instance: &Instance) -> Result<Reach, SetupError> {
+    if instance.mode == Mode::Test {
+        return Ok(Reach::Loopback);
+    }
+    let mut private_allowed = Vec::with_capacity(config.egress_private.len());
+    for range in &config.egress_private {
+        let network = range.parse().map_err(|_| SetupError::Step {
+            step: "egress_private",
+            why: format!("`{range}` is not a network"),
+        })?;
+        private_allowed.push(network);
+    }
+    Ok(Reach::Global { private_allowed })
+}
+
+type Selling = Option<(Arc<dyn PaymentRail>, Terms)>;
+
+fn rail(config: &Config, instance: &Instance, clock: &Arc<dyn Clock>) -> Result<Selling, SetupError> {
+    let payment = &config.payment;
+    if payment.rail == Rail::Off {
+        return Ok(None);
+    }
+    if instance.mode == Mode::Live {
+        return Err(SetupError::SimulatedMoney);
+    }
+    let terms = Terms {
+        network: payment.network.clone(),
+        asset: payment.asset.clone(),
+        asset_name: payment.asset_name.clone(),
+        asset_version: payment.asset_version.clone(),
+        pay_to: payment.pay_to.clone().unwrap_or_default(),
+        max_timeout: payment.max_timeout,
+    };
+    terms.check()?;
+    let rail = SimRail::open(&config.ledger(), &terms, Arc::clone(clock))?;
+    Ok(Some((Arc::new(rail), terms)))
+}
+
+/// Opens the vault with the configured key source, if there is one. Answers whether there was.
+///
+/// # Errors
+/// [`SetupError::File`], and what unsealing says.
+pub async fn unseal_from(app: &App, config: &Config) -> Result<bool, SetupError> {
+    let key = match (&config.unseal_key_file, &config.unseal_passphrase_file) {
+        (Some(path), _) => UnsealKey::parse_key_file(&secret_file(path)?)?,
+        (None, Some(path)) => UnsealKey::Passphrase(secret_file(path)?),
+        (None, None) => return Ok(false),
+    };
+    unseal::unseal(app, key).await?;
+    Ok(true)
+}
+
+fn secret_file(path: &Path) -> Result<SecretText, SetupError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SetupError::file("read", path, source))?;
+    let text = zeroize::Zeroizing::new(text);
+    Ok(SecretText::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+}

@@ -13,7 +13,7 @@ const CHECKPOINT: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(500);
 
 /// How often what nobody needs any more is swept.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// Rows taken at a time, and how many of them at once.
 const BATCH: i64 = 64;

@@ -50,7 +50,7 @@ impl Answer {
 
     /// A JSON value.
     #[must_use]
-    pub fn value(status: u16, value: Value) -> Self {
+    pub fn value(status: u16, value: &Value) -> Self {
         Self {
             status,
             content_type: "application/json",
@@ -89,7 +89,7 @@ impl Answer {
 
 /// A refused request.
 pub struct Refused {
-    problem: Problem,
+    problem: Box<Problem>,
     /// For the log of this instance only.
     internal: Option<String>,
     headers: Vec<(&'static str, String)>,
@@ -101,7 +101,7 @@ impl From<Error> for Refused {
         let problem = Problem::from(&error);
         let internal = (problem.code.status >= 500).then(|| error.to_string());
         Self {
-            problem,
+            problem: Box::new(problem),
             internal,
             headers,
         }
@@ -111,7 +111,7 @@ impl From<Error> for Refused {
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self {
-            problem,
+            problem: Box::new(problem),
             internal: None,
             headers: Vec::new(),
         }

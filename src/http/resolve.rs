@@ -108,7 +108,7 @@ pub(super) fn grant(app: &App, status: u16, view: &GrantView, minted: Option<&Mi
         let next = json!({ "resolve": "POST /v1/resolve", "revoke": format!("POST /v1/grants/{}/revoke", view.id) });
         fields.insert("next".to_owned(), next);
     }
-    Ok(Answer::value(status, value))
+    Ok(Answer::value(status, &value))
 }
 
 /// A new session, its secret shown once.
@@ -117,6 +117,6 @@ pub(super) async fn open_session(app: &App, context: &Context, input: &Input) ->
     let secret: &SecretText = &session.secret;
     Ok(Answer::value(
         201,
-        json!({ "object": "session", "session_id": session.id, "secret": secret.expose(), "expires": session.expires }),
+        &json!({ "object": "session", "session_id": session.id, "secret": secret.expose(), "expires": session.expires }),
     ))
 }

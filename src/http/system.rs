@@ -16,7 +16,7 @@ use crate::vault::UnsealKey;
 pub(super) async fn readyz(app: &App) -> Answer {
     let readiness = verb::readiness(app).await;
     let status = if readiness.ready { 200 } else { 503 };
-    Answer::value(status, serde_json::to_value(&readiness).unwrap_or_default())
+    Answer::value(status, &serde_json::to_value(&readiness).unwrap_or_default())
 }
 
 pub(super) fn problem(input: &Input) -> Result<Answer, Refused> {
@@ -53,7 +53,7 @@ pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> 
             .map_err(|error| Refused::from(Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string())))?,
         _ => return Err(Error::invalid("", "give either `passphrase` or `key`").into()),
     };
-    Answer::json(200, &sealing::unseal(app, &key).await?)
+    Answer::json(200, &sealing::unseal(app, key).await?)
 }
 
 pub(super) async fn seal(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

@@ -301,6 +301,7 @@ async fn decided(
             let mut row: Grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
             if approved {
                 row.expires = row.expires.max(app.now().plus(row.expires.since(row.created)));
+                row.state = GrantState::Provisioning;
                 tx.update_grant(&app.stored(row.clone())?).await?;
                 return buy::provision_approved(app, context, tx, events, row).await;
             }

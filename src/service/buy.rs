@@ -12,27 +12,20 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal, Wanted};
 use super::provision::{self, Saved};
-use super::{App, approve, receipt};
+use super::{App, approve, purchase, receipt};
 use crate::base::canonical::{Canonical, Digest};
-use crate::base::id::{GrantId, PrincipalId, PurchaseId};
+use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
-use crate::base::time::{Timestamp, Ttl};
-use crate::model::control::Stored;
+use crate::base::time::Ttl;
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::model::policy::GrantApproval;
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::model::scope::{Name, Reference};
-use crate::payment::{self, Offered, PaymentError, Resource, Settle, Verify};
+use crate::payment::{self, Resource};
 use crate::store::Tx;
 use crate::store::nonces::IdempotencyOutcome;
-use crate::store::purchases::Claim;
-
-/// How long a settlement may be unclear before the reconciler looks.
-const RECONCILE_AFTER: Ttl = Ttl::from_secs(1);
-
-const DAY: Ttl = Ttl::from_mins(24 * 60);
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_LIFE: Ttl = Ttl::from_mins(7 * 24 * 60);
@@ -150,15 +143,16 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
         request: presented.request.unwrap_or_else(|| Digest::of(b"")),
     };
     let (app, failed) = (app.clone(), required(None));
-    let task = tokio::spawn(async move { paid(&app, &context, order, offered, failed).await });
+    let task = tokio::spawn(async move { purchase::paid(&app, &context, order, offered, failed).await });
     task.await.map_err(Error::internal)?
 }
 
-struct Order {
-    deal: Deal,
-    ask: BuyAsk,
-    wallet: Option<String>,
-    request: Digest,
+/// A request that was priced.
+pub(super) struct Order {
+    pub(super) deal: Deal,
+    pub(super) ask: BuyAsk,
+    pub(super) wallet: Option<String>,
+    pub(super) request: Digest,
 }
 
 fn refuse_while_broken(app: &App) -> Result<(), Error> {
@@ -179,7 +173,7 @@ fn words(deal: &Deal, price: Money, network: &str) -> String {
 }
 
 /// Whom the grant will belong to: who signed, or who pays, known or not.
-async fn owner(
+pub(super) async fn owner(
     app: &App,
     tx: &mut Tx,
     context: &Context,
@@ -227,7 +221,13 @@ fn stranger(app: &App, wallet: Option<&str>, key: Option<PublicKey>) -> Result<P
     })
 }
 
-fn new_grant(app: &App, order: &Order, principal: PrincipalId, holder: Option<PublicKey>, state: GrantState) -> Grant {
+pub(super) fn new_grant(
+    app: &App,
+    order: &Order,
+    principal: PrincipalId,
+    holder: Option<PublicKey>,
+    state: GrantState,
+) -> Grant {
     let now = app.now();
     Grant {
         id: GrantId::new(now, app.random.as_ref()),
@@ -243,8 +243,6 @@ fn new_grant(app: &App, order: &Order, principal: PrincipalId, holder: Option<Pu
         reason: order.ask.reason.chars().take(500).collect(),
     }
 }
-
-// ---- without payment ----
 
 async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &Presented) -> Result<Bought, Error> {
     let order = Order {
@@ -328,12 +326,16 @@ pub(super) async fn provision_approved(
     finish(app, context, grant, made, None).await.map(drop)
 }
 
-// ---- provisioning ----
-
-type Made = Vec<(crate::model::credential::Credential, crate::vendor::Created)>;
+pub(super) type Made = Vec<(crate::model::credential::Credential, crate::vendor::Created)>;
 
 /// Commits the intents together with the caller's changes, then asks each vendor. All or nothing.
-async fn provision_all(app: &App, tx: Tx, events: Vec<Event>, grant: &Grant, lives: &[Ttl]) -> Result<Made, Error> {
+pub(super) async fn provision_all(
+    app: &App,
+    tx: Tx,
+    events: Vec<Event>,
+    grant: &Grant,
+    lives: &[Ttl],
+) -> Result<Made, Error> {
     let intents = match provision::intents(app, grant, lives).await {
         Ok(intents) => intents,
         Err(error) => {
@@ -376,9 +378,7 @@ async fn give_up(
     for (credential, _) in intents {
         events.extend(provision::abandon(app, &mut tx, credential.id, now).await?);
     }
-    let mut failed = grant.clone();
-    failed.state = GrantState::Failed;
-    tx.update_grant(&app.stored(failed)?).await?;
+    purchase::fail_grant(app, &mut tx, grant).await?;
     events.push(app.own_event("grant.failed", &grant.id, json!({ "grant": grant.id })));
     let _none = tx.commit(&events, &[]).await?;
     app.announce_work();
@@ -386,7 +386,7 @@ async fn give_up(
 }
 
 /// The last commit: keys on record, the purchase settled, the grant in force, its receipt promised.
-async fn finish(
+pub(super) async fn finish(
     app: &App,
     context: &Context,
     mut grant: Grant,
@@ -413,7 +413,7 @@ async fn finish(
     app.control().forget_grant(grant.id);
     let token = grant::mint(app, &grant)?;
     let view = grant::view(app, &grant, 0).await?;
-    let payment_response = settled.map(|(purchase, transaction)| settled_response(&purchase, &transaction));
+    let payment_response = settled.map(|(purchase, transaction)| purchase::settled_response(&purchase, &transaction));
     Ok(Bought {
         grant: view,
         token: Some(token),
@@ -423,7 +423,7 @@ async fn finish(
 }
 
 /// The grant in force, in the caller's transaction; answers the events.
-async fn activate(
+pub(super) async fn activate(
     app: &App,
     context: &Context,
     tx: &mut Tx,
@@ -442,186 +442,21 @@ async fn activate(
         let paid = Money::new(purchase.amount, Currency::Usdc);
         fields.insert("paid".to_owned(), json!(paid));
         fields.insert("transaction".to_owned(), json!(transaction));
-        fields.insert("payment".to_owned(), payment_facts(&purchase));
+        fields.insert("payment".to_owned(), purchase::payment_facts(&purchase));
     }
     let event = app.event(context, "grant.created", &grant.id, facts);
     receipt::promise(app, tx, grant.id, &event).await?;
     Ok(vec![event])
 }
 
-// ---- with payment ----
-
-async fn paid(
-    app: &App,
-    context: &Context,
-    order: Order,
-    offered: Offered,
-    required: Box<payment::Required>,
-) -> Result<Bought, Error> {
-    let (rail, _) = app.rail.as_ref().ok_or(Error::PaymentUnavailable)?;
-    let (purchase, grant) = match claim(app, context, &order, &offered).await? {
-        Claimed::Ours(purchase, grant) => (*purchase, *grant),
-        Claimed::Before(purchase) => return before(app, context, &order, *purchase, required).await,
-    };
-    match rail.verify(&offered).await {
-        Verify::Valid { payer } if payer.to_lowercase() == purchase.payer => {}
-        Verify::Valid { .. } => {
-            release(app, &purchase, &grant, "the rail names another payer").await?;
-            return Err(Error::PaymentInvalid {
-                reason: "the rail names another payer".to_owned(),
-                required,
-                response: None,
-            });
-        }
-        Verify::Invalid(reason) => {
-            release(app, &purchase, &grant, &reason).await?;
-            return Err(Error::PaymentInvalid {
-                reason,
-                required,
-                response: None,
-            });
-        }
-        Verify::Unknown(reason) => {
-            release(app, &purchase, &grant, &reason).await?;
-            return Err(Error::PaymentUnavailable);
-        }
-    }
-    let tx = app.store.begin().await?;
-    let verified = app.event(context, "payment.verified", &purchase.id, payment_facts(&purchase));
-    let made = match provision_all(app, tx, vec![verified], &grant, &order.deal.lives).await {
-        Ok(made) => made,
-        Err(error) => {
-            release(app, &purchase, &grant, "provisioning failed").await?;
-            return Err(error);
-        }
-    };
-    let purchase = settling(app, context, purchase, made).await?;
-    match rail.settle(&offered).await {
-        Settle::Done { transaction } => finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await,
-        Settle::Refused(reason) => {
-            refused(app, &purchase, &grant, &reason).await?;
-            let outcome = payment::Outcome::Refused { reason: &reason };
-            let response = payment::response(outcome, &purchase.network, &purchase.payer);
-            Err(Error::PaymentInvalid {
-                reason,
-                required,
-                response: Some(response),
-            })
-        }
-        Settle::Unknown(reason) => {
-            unknown(app, &purchase, &grant, &reason).await?;
-            Err(Error::PaymentUnknown(grant.id))
-        }
-    }
-}
-
-enum Claimed {
-    Ours(Box<Purchase>, Box<Grant>),
-    Before(Box<Purchase>),
-}
-
-/// Claims the authorization and sets up the grant it will pay for, in one commit.
-async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered) -> Result<Claimed, Error> {
-    let now = app.now();
-    let mut tx = app.store.begin().await?;
-    let (principal, created) = owner(app, &mut tx, context, order.wallet.as_deref()).await?;
-    let grant = new_grant(
-        app,
-        order,
-        principal,
-        order.ask.public_key.or(context.key),
-        GrantState::Provisioning,
-    );
-    let purchase = Purchase {
-        id: PurchaseId::new(now, app.random.as_ref()),
-        network: offered.network.clone(),
-        asset: offered.asset.clone(),
-        payer: offered.payer.clone(),
-        nonce: offered.nonce.clone(),
-        pay_to: offered.pay_to.clone(),
-        amount: offered.amount,
-        valid_before: offered.valid_before,
-        request: order.request,
-        payload: offered.payload.clone(),
-        state: PurchaseState::Claimed,
-        grant: grant.id,
-        transaction: None,
-        last_error: None,
-        next_at: Some(now.plus(Ttl::from_secs(60))),
-        created: now,
-    };
-    let open = tx.purchases_open_of(&purchase.payer).await?;
-    let purchase = match tx.claim_purchase(&purchase).await? {
-        Claim::New if open > 0 => {
-            drop(tx);
-            return Err(Error::RateLimited(Ttl::from_secs(1)));
-        }
-        Claim::New => purchase,
-        Claim::Existing(before)
-            if before.state == PurchaseState::Released && before.request == order.request && open == 0 =>
-        {
-            let again = Purchase {
-                id: before.id,
-                ..purchase
-            };
-            tx.update_purchase(&again).await?;
-            again
-        }
-        Claim::Existing(before) => {
-            drop(tx);
-            return Ok(Claimed::Before(before));
-        }
-    };
-    if let Some(limit) = order.deal.paid_per_day {
-        let spent = tx.paid_since(&purchase.payer, now.minus(DAY)).await?;
-        if spent.saturating_add(purchase.amount) > limit.atomic() {
-            drop(tx);
-            return Err(Error::PaidPerDay);
-        }
-    }
-    context.claim_nonce(&mut tx).await?;
-    tx.insert_grant(&app.stored(grant.clone())?).await?;
-    let mut events: Vec<Event> = created.into_iter().collect();
-    events.push(app.event(context, "payment.claimed", &purchase.id, payment_facts(&purchase)));
-    let _none = tx.commit(&events, &[]).await?;
-    Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
-}
-
-/// The same authorization came before.
-async fn before(
-    app: &App,
-    context: &Context,
-    order: &Order,
-    purchase: Purchase,
-    required: Box<payment::Required>,
-) -> Result<Bought, Error> {
-    if purchase.request != order.request {
-        return Err(Error::PaymentConflict);
-    }
-    match purchase.state {
-        PurchaseState::Claimed | PurchaseState::Released => Err(Error::PurchaseUnderWay),
-        PurchaseState::Settling => Err(Error::PaymentUnknown(purchase.grant)),
-        PurchaseState::Settled => {
-            let transaction = purchase.transaction.clone().unwrap_or_default();
-            let response = settled_response(&purchase, &transaction);
-            again(app, context, purchase.grant, Some(response)).await
-        }
-        PurchaseState::Refused | PurchaseState::Credited => {
-            let reason = purchase
-                .last_error
-                .unwrap_or_else(|| "this authorization was refused before".to_owned());
-            Err(Error::PaymentInvalid {
-                reason,
-                required,
-                response: None,
-            })
-        }
-    }
-}
-
 /// A repeated request: the grant for anybody who could send it, the token only for its proved holder, since a settled
 /// payment header is public.
-async fn again(app: &App, context: &Context, id: GrantId, payment_response: Option<String>) -> Result<Bought, Error> {
+pub(super) async fn again(
+    app: &App,
+    context: &Context,
+    id: GrantId,
+    payment_response: Option<String>,
+) -> Result<Bought, Error> {
     let mut tx = app.store.read().await?;
     let (stored, resolves) = tx.grant(id).await?.ok_or(Error::NotFound("grant"))?;
     drop(tx);
@@ -632,144 +467,18 @@ async fn again(app: &App, context: &Context, id: GrantId, payment_response: Opti
         GrantState::PaymentUnknown => return Err(Error::PaymentUnknown(grant.id)),
         _ => {}
     }
-    let token =
-        match grant::managed_by(context, &grant) && grant.state == GrantState::Active && grant.expires > app.now() {
-            true => {
-                grant::claim(app, context).await?;
-                Some(grant::mint(app, &grant)?)
-            }
-            false => None,
-        };
+    let proved = grant::managed_by(context, &grant) && grant.state == GrantState::Active && grant.expires > app.now();
+    let token = if proved {
+        grant::claim(app, context).await?;
+        Some(grant::mint(app, &grant)?)
+    } else {
+        None
+    };
     Ok(Bought {
         grant: grant::view(app, &grant, resolves).await?,
         token,
         payment_response,
         replayed: true,
-    })
-}
-
-/// Keys on record, held; then the record that settlement begins.
-async fn settling(app: &App, context: &Context, mut purchase: Purchase, made: Made) -> Result<Purchase, Error> {
-    let mut tx = app.store.begin().await?;
-    let mut events = Vec::with_capacity(made.len().saturating_add(1));
-    let mut late = false;
-    for (credential, created) in made {
-        match provision::save(app, &mut tx, &credential, created).await? {
-            Saved::Active(_, event) => events.push(event),
-            Saved::Late(event) => {
-                late = true;
-                events.push(event);
-            }
-        }
-    }
-    let current = tx.purchase(purchase.id).await?.map(|row| row.state);
-    if late || current != Some(PurchaseState::Claimed) {
-        let _none = tx.commit(&events, &[]).await?;
-        return Err(Error::Conflict(
-            "the purchase took too long and was given up; nothing was charged".to_owned(),
-        ));
-    }
-    purchase.state = PurchaseState::Settling;
-    // Until this task answers, the reconciler keeps away for longer than the rail may take.
-    purchase.next_at = Some(app.now().plus(Ttl::from_secs(45)));
-    tx.update_purchase(&purchase).await?;
-    events.push(app.event(context, "payment.settling", &purchase.id, payment_facts(&purchase)));
-    let _none = tx.commit(&events, &[]).await?;
-    Ok(purchase)
-}
-
-async fn release(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
-    close(app, purchase, grant, PurchaseState::Released, "payment.released", why).await
-}
-
-async fn refused(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
-    close(app, purchase, grant, PurchaseState::Refused, "payment.failed", why).await
-}
-
-/// A purchase that came to nothing: its keys are ended, its grant failed.
-pub(super) async fn close(
-    app: &App,
-    purchase: &Purchase,
-    grant: &Grant,
-    state: PurchaseState,
-    kind: &str,
-    why: &str,
-) -> Result<(), Error> {
-    let now: Timestamp = app.now();
-    let mut closed = purchase.clone();
-    closed.state = state;
-    closed.next_at = None;
-    closed.last_error = Some(why.chars().take(200).collect());
-    let mut failed = grant.clone();
-    failed.state = GrantState::Failed;
-    let mut tx = app.store.begin().await?;
-    tx.update_purchase(&closed).await?;
-    let stored: Stored<Grant> = app.stored(failed)?;
-    tx.update_grant(&stored).await?;
-    let mut events = vec![app.own_event(kind, &purchase.id, payment_facts(&closed))];
-    for credential in tx.credentials_of_grant(grant.id).await? {
-        events.extend(provision::abandon(app, &mut tx, credential.id, now).await?);
-    }
-    let _none = tx.commit(&events, &[]).await?;
-    app.control().forget_grant(grant.id);
-    app.announce_work();
-    Ok(())
-}
-
-async fn unknown(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
-    let mut open = purchase.clone();
-    open.last_error = Some(why.chars().take(200).collect());
-    open.next_at = Some(app.now().plus(RECONCILE_AFTER));
-    let mut waiting = grant.clone();
-    waiting.state = GrantState::PaymentUnknown;
-    let mut tx = app.store.begin().await?;
-    tx.update_purchase(&open).await?;
-    tx.update_grant(&app.stored(waiting)?).await?;
-    let event = app.own_event("payment.unknown", &purchase.id, payment_facts(&open));
-    let _none = tx.commit(&[event], &[]).await?;
-    app.announce_work();
-    Ok(())
-}
-
-/// The reconciler found the settlement: the grant comes into force, nobody is answered.
-pub(super) async fn settle_late(
-    app: &App,
-    context: &Context,
-    purchase: Purchase,
-    mut grant: Grant,
-    transaction: String,
-) -> Result<(), Error> {
-    grant.state = GrantState::Active;
-    let mut tx = app.store.begin().await?;
-    let settled = (purchase, transaction);
-    let events = activate(app, context, &mut tx, &grant, Some(&settled)).await?;
-    let _none = tx.commit(&events, &[]).await?;
-    app.control().forget_grant(grant.id);
-    Ok(())
-}
-
-fn settled_response(purchase: &Purchase, transaction: &str) -> String {
-    payment::response(
-        payment::Outcome::Settled { transaction },
-        &purchase.network,
-        &purchase.payer,
-    )
-}
-
-/// What events tell of a payment.
-pub(super) fn payment_facts(purchase: &Purchase) -> serde_json::Value {
-    json!({
-        "purchase": purchase.id,
-        "grant": purchase.grant,
-        "payer": format!("{}:{}", purchase.network, purchase.payer),
-        "pay_to": purchase.pay_to,
-        "asset": purchase.asset,
-        "network": purchase.network,
-        "amount": purchase.amount.to_string(),
-        "nonce": purchase.nonce,
-        "transaction": purchase.transaction,
-        "state": purchase.state.as_str(),
-        "trouble": purchase.last_error,
     })
 }
 

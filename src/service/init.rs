@@ -37,16 +37,12 @@ pub struct Init {
 /// [`Error::AlreadyInitialized`]; [`Error::Invalid`] for a quorum nobody can reach.
 pub async fn init(
     store: &Store,
-    init: &Init,
-    key: &UnsealKey,
+    init: Init,
+    key: UnsealKey,
     now: Timestamp,
     random: Arc<dyn Random>,
 ) -> Result<Instance, Error> {
-    check(init)?;
-    let mut tx = store.begin().await?;
-    if tx.instance().await?.is_some() {
-        return Err(Error::AlreadyInitialized);
-    }
+    check(&init)?;
     let instance = Instance {
         id: InstanceId::new(now, random.as_ref()),
         incarnation: IncarnationId::new(now, random.as_ref()),
@@ -55,7 +51,14 @@ pub async fn init(
         solo: init.solo,
         created: now,
     };
-    let (vault, keyring) = Vault::create(instance.id, init.mode, key, now, Arc::clone(&random))?;
+    let (id, mode, source) = (instance.id, init.mode, Arc::clone(&random));
+    // Argon2 takes a good part of a second: not on a thread that answers requests.
+    let made = tokio::task::spawn_blocking(move || Vault::create(id, mode, &key, now, source));
+    let (vault, keyring) = made.await.map_err(Error::internal)??;
+    let mut tx = store.begin().await?;
+    if tx.instance().await?.is_some() {
+        return Err(Error::AlreadyInitialized);
+    }
     let (from, until) = (0, i64::from(u16::MAX));
     vault.start_wraps(from);
     vault.allow_wraps(until.unsigned_abs());
@@ -64,7 +67,7 @@ pub async fn init(
     tx.save_keyring(&keyring).await?;
     let _reserved = tx.reserve_wraps(until).await?;
     insert_signing_keys(&mut tx, &vault, &instance, now, random.as_ref()).await?;
-    for principal in principals(init, now, random.as_ref()) {
+    for principal in principals(&init, now, random.as_ref()) {
         tx.insert_principal(&stored(&vault, principal)?).await?;
     }
     let data = serde_json::json!({ "mode": instance.mode, "quorum": instance.quorum, "solo": instance.solo });

@@ -13,6 +13,9 @@ use crate::model::principal::PrincipalKind;
 use crate::model::scope::{Name, Reference};
 use crate::policy::{self, Ask, Decision, Terms};
 
+/// What is asked for where neither caller nor policy says how long.
+const SHORT: Ttl = Ttl::from_mins(1);
+
 /// Everything on offer, in the order of references.
 ///
 /// # Errors
@@ -179,11 +182,11 @@ fn ask_of<'a>(
         scope: &reference.scope,
         ttl: wanted
             .ttl
-            .or(policy.map(|policy| policy.grant.max_ttl))
-            .unwrap_or(Ttl::from_mins(1)),
+            .or_else(|| policy.map(|policy| policy.grant.max_ttl))
+            .unwrap_or(SHORT),
         max_resolves: wanted
             .max_resolves
-            .or(policy.map(|policy| policy.grant.max_resolves))
+            .or_else(|| policy.map(|policy| policy.grant.max_resolves))
             .unwrap_or(1),
         audience: wanted.audience,
     }

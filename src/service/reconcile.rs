@@ -1,9 +1,9 @@
 //! Purchases whose outcome is not known: found out from the rail, never from the payer (DESIGN 17).
 
 use super::App;
-use super::buy;
 use super::caller::Context;
 use super::error::Error;
+use super::purchase;
 use crate::base::id::{PurchaseId, RequestId};
 use crate::base::time::Ttl;
 use crate::model::grant::Grant;
@@ -32,7 +32,7 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
     match purchase.state {
         // The task that claimed it is gone, or it would have gone on long ago: nothing was charged.
         PurchaseState::Claimed => {
-            buy::close(
+            purchase::close(
                 app,
                 &purchase,
                 &grant,
@@ -54,7 +54,7 @@ async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Err
     match rail.find(&purchase, app.now()).await {
         Find::Settled { transaction } => settled(app, purchase, grant, transaction).await,
         Find::NotSettled => {
-            buy::close(
+            purchase::close(
                 app,
                 &purchase,
                 &grant,
@@ -73,7 +73,7 @@ async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: Strin
     let now = app.now();
     if grant.expires > now && !grant.state.is_final() {
         let context = Context::anonymous(RequestId::new(now, app.random.as_ref()));
-        return buy::settle_late(app, &context, purchase, grant, transaction).await;
+        return purchase::settle_late(app, &context, purchase, grant, transaction).await;
     }
     let mut credited = purchase;
     credited.state = PurchaseState::Credited;
@@ -95,7 +95,7 @@ async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: Strin
         over.state = crate::model::grant::GrantState::Failed;
         tx.update_grant(&app.stored(over)?).await?;
     }
-    let event = app.own_event("payment.credited", &credited.id, buy::payment_facts(&credited));
+    let event = app.own_event("payment.credited", &credited.id, purchase::payment_facts(&credited));
     let _none = tx.commit(&[event], &[]).await?;
     Ok(())
 }

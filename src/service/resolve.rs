@@ -18,7 +18,7 @@ use crate::base::time::{Timestamp, Ttl};
 use crate::model::claims::UseKind;
 use crate::model::credential::Credential;
 use crate::model::event::Committed;
-use crate::model::grant::Grant;
+use crate::model::grant::{Grant, GrantState};
 use crate::model::lease::{Lease, LeaseState};
 use crate::model::policy::Policy;
 use crate::model::principal::{Principal, PrincipalKind};
@@ -175,7 +175,7 @@ pub async fn resolve(
             }
             ResolveOutcome::Wait { .. } if app.now() < deadline => wait(app).await,
             ResolveOutcome::Wait { .. } => return Err(Error::Busy),
-            ResolveOutcome::Refused(refusal) => return Err(refused(refusal)),
+            ResolveOutcome::Refused(refusal) => return Err(refused(&refusal)),
         }
     }
 }
@@ -396,14 +396,16 @@ fn ask(
     })
 }
 
-fn refused(refusal: Refusal) -> Error {
+fn refused(refusal: &Refusal) -> Error {
     match refusal {
-        Refusal::TokenRevoked(_) | Refusal::NonceReplayed | Refusal::UnknownGrant => Error::Unauthenticated,
-        Refusal::GrantNotActive(state) if state == crate::model::grant::GrantState::Revoked => Error::Unauthenticated,
-        Refusal::GrantNotActive(state) => Error::GrantOver(state),
-        Refusal::GrantExpired => Error::Unauthenticated,
+        Refusal::TokenRevoked(_)
+        | Refusal::NonceReplayed
+        | Refusal::UnknownGrant
+        | Refusal::GrantExpired
+        | Refusal::GrantNotActive(GrantState::Revoked) => Error::Unauthenticated,
+        Refusal::GrantNotActive(state) => Error::GrantOver(*state),
         Refusal::UsedUp => Error::UsedUp,
-        Refusal::RateLimited { retry_after } => Error::RateLimited(retry_after),
+        Refusal::RateLimited { retry_after } => Error::RateLimited(*retry_after),
         Refusal::TooManyLeases => Error::TooManyLeases,
     }
 }
@@ -518,8 +520,7 @@ async fn make_now(
     };
     let (grant, _) = tx.grant(lease.grant).await?.ok_or(Error::NotFound("grant"))?;
     let stored_lease = tx.lease(lease.id).await?.map(|row| row.state);
-    let alive =
-        grant.unverified.state == crate::model::grant::GrantState::Active && stored_lease == Some(LeaseState::Pending);
+    let alive = grant.unverified.state == GrantState::Active && stored_lease == Some(LeaseState::Pending);
     if !alive {
         // Revoked while the vendor was asked: the key dies unseen.
         let abandoned = provision::abandon(app, &mut tx, made.id, app.now()).await?;

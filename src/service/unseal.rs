@@ -7,10 +7,11 @@ use super::caller::Context;
 use super::error::Error;
 use super::init::signing_place;
 use super::record::SELF;
-use super::{App, Opened, checkpoint};
+use super::{App, Opened, checkpoint, reconcile, recover};
 use crate::audit::{LogKey, LogPublic};
 use crate::base::time::Timestamp;
 use crate::model::principal::PrincipalKind;
+use crate::store::Engine;
 use crate::token::{RootKeys, Verifier};
 use crate::vault::{Keyring, UnsealKey};
 
@@ -43,7 +44,7 @@ pub fn status(app: &App) -> SealStatus {
 /// # Errors
 /// [`Error::UnsealKeyWrong`] changes nothing; [`Error::AlreadyUnsealed`]; [`Error::Forged`] and
 /// [`Error::LogBroken`] leave the vault sealed.
-pub async fn unseal(app: &App, key: &UnsealKey) -> Result<SealStatus, Error> {
+pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
     if !app.vault.is_sealed() {
         return Err(Error::AlreadyUnsealed);
     }
@@ -51,15 +52,36 @@ pub async fn unseal(app: &App, key: &UnsealKey) -> Result<SealStatus, Error> {
     let text = tx.keyring().await?.ok_or(Error::NotFound("keyring"))?;
     drop(tx);
     let keyring: Keyring = serde_json::from_str(&text).map_err(|_| Error::Forged("keyring"))?;
-    app.vault.unseal(&keyring, key)?;
+    let vault = app.vault.clone();
+    // Argon2 takes a good part of a second: not on a thread that answers requests.
+    tokio::task::spawn_blocking(move || vault.unseal(&keyring, &key))
+        .await
+        .map_err(Error::internal)??;
     match take_up(app).await {
-        Ok(()) => Ok(status(app)),
+        Ok(()) => {
+            go_on(app).await?;
+            Ok(status(app))
+        }
         Err(error) => {
             app.vault.seal();
             app.open_with(None);
             Err(error)
         }
     }
+}
+
+/// Looks at once at what the last process left half done. Other instances of a shared database may still be at work
+/// on theirs, so there the timers decide.
+async fn go_on(app: &App) -> Result<(), Error> {
+    if app.store.engine() == Engine::Sqlite {
+        let left = recover::at_start(app).await?;
+        reconcile::at_start(app).await?;
+        if left > 0 {
+            tracing::info!(left, "keys were left half made or half revoked; looking at them now");
+        }
+    }
+    app.announce_work();
+    Ok(())
 }
 
 async fn take_up(app: &App) -> Result<(), Error> {
@@ -99,7 +121,6 @@ async fn take_up(app: &App) -> Result<(), Error> {
         log,
         log_public,
     }));
-    app.announce_work();
     Ok(())
 }
 
