@@ -84,10 +84,7 @@ pub async fn run(args: &ServeArgs, config: &config::Config) -> Result<(), SetupE
     if args.dev {
         return dev(args).await;
     }
-    let hardening = crate::vault::memory::harden();
-    for warning in hardening.warnings() {
-        tracing::warn!(warning, "memory is less protected than it could be");
-    }
+    crate::setup::server::harden();
     let server = Server::start(config).await?;
     let unsealed = unseal_from(&server.app, config).await;
     let unsealed = match unsealed {

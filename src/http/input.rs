@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::Surface;
 use super::answer::Refused;
-use crate::httpsig;
 use crate::operations::Operation;
+use crate::service::caller::Parts;
 use crate::service::error::Error;
 
 /// How deep JSON may nest.
@@ -88,8 +88,8 @@ fn authority(headers: &HeaderMap, uri: &http::Uri) -> String {
 impl Input {
     /// The parts a signature covers.
     #[must_use]
-    pub fn parts(&self) -> httpsig::Parts<'_> {
-        httpsig::Parts {
+    pub fn parts(&self) -> Parts<'_> {
+        Parts {
             method: &self.method,
             scheme: "http",
             authority: &self.authority,

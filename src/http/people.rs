@@ -1,4 +1,4 @@
-//! Principals.
+//! Principals: enrolled, seen, shut out.
 
 use super::answer::{Answer, Refused};
 use super::input::Input;

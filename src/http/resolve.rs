@@ -61,7 +61,7 @@ struct Credential<'a> {
     kind: &'static str,
     version: i64,
     fields: Fields<'a>,
-    inject: &'a crate::vendor::Injection,
+    inject: &'a verb::Injection,
 }
 
 #[derive(Serialize)]

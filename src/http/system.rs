@@ -10,8 +10,8 @@ use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::EndAsk;
-use crate::service::{status as verb, unseal as sealing};
-use crate::vault::UnsealKey;
+use crate::service::status as verb;
+use crate::service::unseal::{self as sealing, UnsealKey};
 
 pub(super) async fn readyz(app: &App) -> Answer {
     let readiness = verb::readiness(app).await;

@@ -1,4 +1,4 @@
-//! Vendors.
+//! Vendors: seen, connected, tested.
 
 use std::collections::BTreeMap;
 

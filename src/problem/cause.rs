@@ -12,18 +12,15 @@ use super::codes::{
 };
 use super::{Code, Problem};
 use crate::base::time::Ttl;
-use crate::policy::Finding;
 use crate::service::error::Error;
-use crate::store::StoreError;
-use crate::vendor::FailureClass;
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         let text = error.to_string();
         match error {
             Error::Invalid { pointer, message } => Self::new(INVALID_REQUEST, message.clone()).error(pointer, message),
-            Error::PolicyInvalid(errors) => findings("the policy file has mistakes", errors.findings()),
-            Error::PolicyUnfit(list) => findings("the policy does not fit its vendor", list),
+            Error::PolicyInvalid(_) => findings("the policy file has mistakes", error),
+            Error::PolicyUnfit(_) => findings("the policy does not fit its vendor", error),
             Error::PolicyNotApproved(explanation) => Self::new(POLICY_NOT_APPROVED, explanation.to_string())
                 .with("explanation", serde_json::to_value(explanation).unwrap_or_default()),
             Error::PendingApproval { grant, approval } => {
@@ -61,12 +58,11 @@ impl From<&Error> for Problem {
                 "the token must be narrowed to this prim, for at most 5 minutes",
             )
             .fix("The agent narrows it before it sends it: `dekeys token attenuate --prim NAME --ttl 5m`."),
-            Error::Vendor { vendor, failure } => vendor_failed(vendor, failure),
+            Error::Vendor {
+                retryable, retry_after, ..
+            } => vendor_failed(&text, *retryable, *retry_after),
             Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
             Error::Busy | Error::PurchaseUnderWay => Self::new(simple(error), text).retry_after(Ttl::from_secs(1)),
-            Error::Store(StoreError::Full) => {
-                Self::new(DATABASE_FULL, "the database's disk is full; nothing was changed")
-            }
             Error::Internal(_) | Error::Store(_) | Error::Vault(_) => {
                 Self::new(simple(error), "something went wrong here; nothing was released")
             }
@@ -106,12 +102,14 @@ fn simple(error: &Error) -> &'static Code {
         Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,
         Error::Busy => OVERLOADED,
+        Error::DatabaseFull => DATABASE_FULL,
         _ => INTERNAL,
     }
 }
 
-fn findings(detail: &str, findings: &[Finding]) -> Problem {
-    findings
+fn findings(detail: &str, error: &Error) -> Problem {
+    error
+        .findings()
         .iter()
         .fold(Problem::new(POLICY_INVALID, detail), |problem, finding| {
             let place = match (finding.line, finding.column) {
@@ -122,19 +120,11 @@ fn findings(detail: &str, findings: &[Finding]) -> Problem {
         })
 }
 
-fn vendor_failed(vendor: &str, failure: &crate::vendor::VendorFailure) -> Problem {
-    let code = match failure.class {
-        FailureClass::Auth | FailureClass::Permanent | FailureClass::Refused => VENDOR_REFUSED,
-        FailureClass::Quota | FailureClass::RateLimited | FailureClass::Retryable | FailureClass::Unknown => {
-            VENDOR_UNAVAILABLE
-        }
-    };
-    let problem = Problem::new(
-        code,
-        format!("vendor `{vendor}`: {}. Nothing was charged.", failure.words),
-    );
-    match (code.status, failure.retry_after) {
-        (503, wait) => problem.retry_after(wait.unwrap_or(Ttl::from_secs(5))),
-        _ => problem,
+fn vendor_failed(words: &str, retryable: bool, retry_after: Option<Ttl>) -> Problem {
+    let detail = format!("{words}. Nothing was charged.");
+    if retryable {
+        Problem::new(VENDOR_UNAVAILABLE, detail).retry_after(retry_after.unwrap_or(Ttl::from_secs(5)))
+    } else {
+        Problem::new(VENDOR_REFUSED, detail)
     }
 }

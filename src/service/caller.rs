@@ -4,6 +4,7 @@
 
 use crate::base::id::RequestId;
 use crate::base::time::{Timestamp, Ttl};
+pub use crate::httpsig::Parts;
 use crate::httpsig::{self, Proof, SigError};
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::store::Tx;
@@ -135,7 +136,7 @@ impl Context {
 /// [`Error::Unauthenticated`] for a proof that does not hold, [`Error::ClockSkew`] for one of another time.
 pub async fn identify(
     app: &App,
-    parts: &httpsig::Parts<'_>,
+    parts: &Parts<'_>,
     bearer: Option<&str>,
     request: RequestId,
 ) -> Result<Context, Error> {

@@ -9,7 +9,7 @@ use crate::payment::Required;
 use crate::policy::{Explanation, Finding, PolicyErrors};
 use crate::store::StoreError;
 use crate::vault::VaultError;
-use crate::vendor::VendorFailure;
+use crate::vendor::{FailureClass, VendorFailure};
 
 /// Why a verb was refused.
 #[derive(Debug, thiserror::Error)]
@@ -153,12 +153,16 @@ pub enum Error {
     #[error("no root credential for vendor `{0}`")]
     VendorNotConnected(String),
     /// The vendor failed.
-    #[error("vendor `{vendor}`: {}", .failure.words)]
+    #[error("vendor `{vendor}`: {words}")]
     Vendor {
         /// The vendor.
         vendor: String,
-        /// How.
-        failure: Box<VendorFailure>,
+        /// How, in safe words.
+        words: String,
+        /// Whether it may work later.
+        retryable: bool,
+        /// When to try again, if the vendor said so.
+        retry_after: Option<Ttl>,
     },
     /// The grant's time is over, or it was ended.
     #[error("the grant is {}", .0.as_str())]
@@ -190,6 +194,9 @@ pub enum Error {
     /// Too much at once.
     #[error("busy")]
     Busy,
+    /// The disk of the database is full; nothing was changed.
+    #[error("the database's disk is full; nothing was changed")]
+    DatabaseFull,
     /// The database.
     #[error(transparent)]
     Store(StoreError),
@@ -208,6 +215,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::Busy,
+            StoreError::Full => Self::DatabaseFull,
             other => Self::Store(other),
         }
     }
@@ -231,6 +239,31 @@ impl Error {
         Self::Invalid {
             pointer: pointer.to_owned(),
             message: message.to_string(),
+        }
+    }
+
+    /// A vendor's failure, in its safe words.
+    #[must_use]
+    pub fn vendor(vendor: impl std::fmt::Display, failure: VendorFailure) -> Self {
+        let for_good = matches!(
+            failure.class,
+            FailureClass::Auth | FailureClass::Permanent | FailureClass::Refused
+        );
+        Self::Vendor {
+            vendor: vendor.to_string(),
+            words: failure.words,
+            retryable: !for_good,
+            retry_after: failure.retry_after,
+        }
+    }
+
+    /// What is wrong with a policy file, each with its place.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::PolicyInvalid(errors) => errors.findings(),
+            Self::PolicyUnfit(findings) => findings,
+            _ => &[],
         }
     }
 

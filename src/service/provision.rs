@@ -118,10 +118,7 @@ pub async fn make(
         Ok(created) => Ok(created),
         Err(failure) => {
             record_failure(app, credential, &failure).await?;
-            Err(Error::Vendor {
-                vendor: credential.vendor.to_string(),
-                failure: Box::new(failure),
-            })
+            Err(Error::vendor(&credential.vendor, failure))
         }
     }
 }

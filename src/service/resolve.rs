@@ -27,7 +27,8 @@ use crate::model::sealed::{Place, Sealed};
 use crate::store::Release;
 use crate::store::writer::{Refusal, ResolveAsk, ResolveOutcome};
 use crate::token::{self, TokenError};
-use crate::vendor::{self, Injection};
+use crate::vendor;
+pub use crate::vendor::Injection;
 
 /// How long a holder may pin a token to one prim (table "Who proves what"), and what clocks may differ.
 const LONGEST_PIN: Ttl = Ttl::from_millis(5 * 60_000 + 30_000);

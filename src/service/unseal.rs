@@ -13,7 +13,8 @@ use crate::base::time::Timestamp;
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
 use crate::token::{RootKeys, Verifier};
-use crate::vault::{Keyring, UnsealKey};
+use crate::vault::Keyring;
+pub use crate::vault::UnsealKey;
 
 /// Key wraps reserved at a time: how many values can be sealed before the reservation is renewed.
 const WRAPS: i64 = 65_536;

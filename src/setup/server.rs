@@ -93,6 +93,13 @@ where
     tokio::spawn(listen(listener, router, limits, stop.cancelled_owned()))
 }
 
+/// Protects the memory of a process that will hold keys, and says where it cannot.
+pub fn harden() {
+    for warning in crate::vault::memory::harden().warnings() {
+        tracing::warn!(warning, "memory is less protected than it could be");
+    }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, SetupError> {
     TcpListener::bind(address).await.map_err(|error| port(address, &error))
 }

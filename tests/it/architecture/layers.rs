@@ -25,7 +25,8 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["base", "model"]),
     ("problem", &["base", "model", "service"]),
     ("operations", &["base", "model", "problem", "service"]),
-    ("telemetry", &["base", "model"]),
+    // What is logged and how is part of the configuration.
+    ("telemetry", &["base", "config", "model"]),
     // Surfaces.
     ("http", &["base", "model", "operations", "problem", "service"]),
     ("mcp", &["base", "model", "operations", "problem", "service"]),
