@@ -1,0 +1,185 @@
+//! Sending requests. The one connection that leaves a command: no redirects, no proxy, bounded time and size.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::address::Address;
+use super::refused::Refused;
+use super::request::{Request, prepare};
+use crate::base::id::base64url;
+use crate::base::random::{self, Random};
+use crate::base::secret::SecretText;
+use crate::base::time::Clock;
+use crate::httpsig::{KeyFile, SigError};
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// A client of one address.
+pub struct Client {
+    address: Address,
+    http: reqwest::Client,
+    signer: Option<KeyFile>,
+    login: Option<SecretText>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// An answer. Without `Debug`: it may hold a token or a key.
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, wiped when dropped.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// A request without the answer it wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// dekeys said no.
+    #[error("{}", .0.title)]
+    Refused(Box<Refused>),
+    /// Nobody is there. The request was not received.
+    #[error("nothing answers at {0}")]
+    Unreachable(Address),
+    /// The connection broke or took too long. The request may have been received.
+    #[error("{0} did not answer in time, or broke off")]
+    Lost(Address),
+    /// Something else than dekeys is there.
+    #[error("{address} answered {status}, but not as dekeys does")]
+    Foreign {
+        /// Where.
+        address: Address,
+        /// With what.
+        status: u16,
+    },
+    /// The request cannot be signed.
+    #[error("the request cannot be signed: {0}")]
+    Unsigned(#[from] SigError),
+    /// The HTTP library cannot be set up.
+    #[error("the HTTP client cannot be set up")]
+    Setup,
+}
+
+impl Client {
+    /// A client that proves itself with `signer`'s signature and `login`'s token, as far as they are given.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn new(
+        address: Address,
+        signer: Option<KeyFile>,
+        login: Option<SecretText>,
+        timeout: Duration,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(Duration::from_secs(10).min(timeout))
+            .timeout(timeout)
+            .user_agent(concat!("dekeys/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = address.socket() {
+            builder = builder.unix_socket(path);
+        }
+        Ok(Self {
+            http: builder.build().map_err(|_| ClientError::Setup)?,
+            address,
+            signer,
+            login,
+            clock,
+            random,
+        })
+    }
+
+    /// Where it sends to.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether it can prove who it is.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.signer.is_some() || self.login.is_some()
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for every problem, also one that is answered with 202; and the ways of no answer.
+    pub async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
+        let reply = self.send_any(request).await?;
+        if let Some(refused) = Refused::read(reply.status, &reply.headers, &reply.body) {
+            return Err(ClientError::Refused(Box::new(refused)));
+        }
+        if (200..300).contains(&reply.status) {
+            return Ok(reply);
+        }
+        Err(self.foreign(reply.status))
+    }
+
+    /// Sends a request; every answer is one.
+    ///
+    /// # Errors
+    /// The ways of no answer.
+    pub async fn send_any(&self, request: &Request) -> Result<Reply, ClientError> {
+        let nonce = base64url(&random::bytes::<18>(self.random.as_ref()));
+        let (signer, login) = (self.signer.as_ref(), self.login.as_ref());
+        let prepared = prepare(request, &self.address, signer, login, self.clock.now(), &nonce)?;
+        let sent = self
+            .http
+            .request(request.method.clone(), prepared.url)
+            .headers(prepared.headers)
+            .body(request.body().to_vec())
+            .send()
+            .await;
+        let mut answer = sent.map_err(|error| self.lost(&error))?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.lost(&error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(self.foreign(status));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Reply { status, headers, body })
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> ClientError {
+        if error.is_connect() {
+            ClientError::Unreachable(self.address.clone())
+        } else {
+            ClientError::Lost(self.address.clone())
+        }
+    }
+
+    fn foreign(&self, status: u16) -> ClientError {
+        ClientError::Foreign {
+            address: self.address.clone(),
+            status,
+        }
+    }
+}
+
+impl Reply {
+    /// The body as JSON; `null` if it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header's value, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
