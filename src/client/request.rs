@@ -93,7 +93,8 @@ impl Request {
     /// Adds a query parameter if there is a value.
     #[must_use]
     pub fn query(mut self, name: &str, value: Option<impl ToString>) -> Self {
-        self.query.extend(value.map(|value| (name.to_owned(), value.to_string())));
+        self.query
+            .extend(value.map(|value| (name.to_owned(), value.to_string())));
         self
     }
 
@@ -147,7 +148,7 @@ impl Request {
 pub fn prepare(
     request: &Request,
     address: &Address,
-    signer: Option<&KeyFile>,
+    key: Option<&KeyFile>,
     login: Option<&SecretText>,
     created: Timestamp,
     nonce: &str,
@@ -159,10 +160,10 @@ pub fn prepare(
         headers.insert("content-type", HeaderValue::from_static("application/json"));
     }
     if let Some(token) = request.bearer.as_ref().or(login) {
-        let value = secret::bearer(token).ok_or(SigError::Component("authorization".to_owned()))?;
+        let value = secret::bearer(token).ok_or_else(|| SigError::Component("authorization".to_owned()))?;
         headers.insert("authorization", value);
     }
-    if let Some(key) = signer {
+    if let Some(key) = key {
         let parts = Parts {
             method: request.method.as_str(),
             scheme: address.scheme(),

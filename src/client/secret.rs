@@ -73,10 +73,42 @@ pub fn read_from(source: &mut dyn Read, name: &str) -> Result<SecretText, Secret
     source
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, &error))?;
+    secret_of(&bytes, name)
+}
+
+/// Reads a secret from `source` up to the end of the line; what follows is left for others.
+///
+/// # Errors
+/// [`SecretFileError`].
+pub fn read_line(source: &mut dyn Read, name: &str) -> Result<SecretText, SecretFileError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    while let Some(read) = byte(source).map_err(|error| unreadable(name, &error))? {
+        bytes.push(read);
+        if read == b'\n' || u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX {
+            break;
+        }
+    }
+    secret_of(&bytes, name)
+}
+
+/// The next byte, and no more than it; `None` at the end.
+///
+/// # Errors
+/// That of `source`.
+pub fn byte(source: &mut dyn Read) -> io::Result<Option<u8>> {
+    let mut one = [0u8; 1];
+    match source.read_exact(&mut one) {
+        Ok(()) => Ok(one.first().copied()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn secret_of(bytes: &[u8], name: &str) -> Result<SecretText, SecretFileError> {
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX {
         return Err(SecretFileError::NotText(name.to_owned()));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NotText(name.to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFileError::NotText(name.to_owned()))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
@@ -96,7 +128,9 @@ pub fn write_new(path: &Path, secret: &SecretText) -> Result<(), SecretFileError
         io::ErrorKind::AlreadyExists => SecretFileError::Exists(shown.clone()),
         _ => unwritable(&shown, &error),
     })?;
-    let written = file.write_all(secret.expose().as_bytes()).and_then(|()| file.sync_all());
+    let written = file
+        .write_all(secret.expose().as_bytes())
+        .and_then(|()| file.sync_all());
     written.map_err(|error| unwritable(&shown, &error))
 }
 
@@ -269,10 +303,7 @@ mod tests {
         assert_eq!(read("a b \r\n").as_deref(), Ok("a b "));
         assert_eq!(read("a\n\n").as_deref(), Ok("a\n"));
         assert_eq!(read("\n"), Err(SecretFileError::Empty("-".to_owned())));
-        assert_eq!(
-            read(&"x".repeat(65_537)),
-            Err(SecretFileError::NotText("-".to_owned()))
-        );
+        assert_eq!(read(&"x".repeat(65_537)), Err(SecretFileError::NotText("-".to_owned())));
     }
 
     #[test]
@@ -287,7 +318,10 @@ mod tests {
         assert_eq!(whole["fields"], value);
         assert_eq!(whole["base_url"], "x");
         let alone = with_member(&Map::new(), "fields", b"{}");
-        assert_eq!(serde_json::from_slice::<Value>(&alone).unwrap(), serde_json::json!({ "fields": {} }));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&alone).unwrap(),
+            serde_json::json!({ "fields": {} })
+        );
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! `dekeys serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::hook;
+use super::output::Format;
+use crate::config::{self, Flags};
+
+/// What `serve` takes. Whatever is absent comes from the environment, the file, or the default.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Example: dekeys serve --data-dir ./data --unseal-key-file ./unseal.key\n\
+    Example: dekeys serve --dev      a test instance in a new folder, unsealed, with an operator's login"
+)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Address and port for agents, prims and people
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The same by port: 127.0.0.1 and this port
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    pub port: Option<u16>,
+    /// Loopback address or `unix:` path where the vault is unsealed
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+    /// Unseal at start with this key file
+    #[arg(long, value_name = "FILE")]
+    pub unseal_key_file: Option<PathBuf>,
+    /// Unseal at start with the passphrase in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "unseal_key_file")]
+    pub unseal_passphrase_file: Option<PathBuf>,
+    /// The address by which others reach this instance
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Look of log lines: auto, text or json
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<String>,
+    /// What is logged: a level, or directives such as `info,dekeys=debug`
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Any other key of the configuration
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+    /// A test instance for developing: made, unsealed, signed in; never for real keys
+    #[arg(long)]
+    pub dev: bool,
+}
+
+/// Where the instance is kept.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DatabaseArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// `sqlite://` and a path; give `postgres://…` by file or environment, it may hold a password
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Where dekeys keeps its files
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Runs the server.
+pub(crate) fn run(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let mut flags = args.flags();
+    if context.style.format != Format::Text {
+        flags.log_format.get_or_insert_with(|| "json".to_owned());
+    }
+    let loaded = config::load(&flags, &context.world.env)?;
+    hook::serve(&loaded, args, context)
+}
+
+impl ServeArgs {
+    /// The flags as the configuration takes them.
+    #[must_use]
+    pub(crate) fn flags(&self) -> Flags {
+        let by_port = self.port.map(|port| format!("127.0.0.1:{port}"));
+        Flags {
+            listen: self.listen.clone().or(by_port),
+            admin_listen: self.admin_listen.clone(),
+            unseal_key_file: self.unseal_key_file.clone(),
+            unseal_passphrase_file: self.unseal_passphrase_file.clone(),
+            public_url: self.public_url.clone(),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+            set: self.set.clone(),
+            ..self.database.flags()
+        }
+    }
+}
+
+impl DatabaseArgs {
+    /// The flags as the configuration takes them.
+    #[must_use]
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            database_url: self.database_url.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+/// `key=value`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not `key=value`"))?;
+    if key.is_empty() {
+        return Err(format!("`{text}` has no key before `=`"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
