@@ -1,51 +1,279 @@
-//! The command line.
+//! The command line: noun, then verb. Results on standard output, talk on standard error, secrets only by file,
+//! standard input or prompt, `--json` everywhere.
+//!
+//! A command is a file with its arguments and its `run`. [`run_in`] runs one against a [`World`], so that tests see
+//! what people see.
 
-pub mod demo;
-pub mod output;
-pub mod serve;
+mod api;
+mod approval;
+mod audit;
+mod buy;
+mod config;
+mod context;
+mod credential;
+mod demo;
+mod exit;
+mod failure;
+mod grant;
+mod hook;
+mod init;
+mod key;
+mod lease;
+mod login;
+mod offer;
+mod output;
+mod page;
+mod policy;
+mod principal;
+mod prompt;
+mod receipt;
+mod resolve;
+mod serve;
+mod token;
+mod unseal;
+mod vendor;
+mod world;
 
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-/// A secret broker: agents carry tokens, vendor keys are made for the moment and revoked after it.
+use crate::base::time::Ttl;
+use context::Context;
+use failure::Failure;
+use output::{Colour, Format};
+pub use world::{Env, Terminal, World};
+
+/// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "dekeys", version)]
-enum Command {
-    /// The whole promise in eleven steps, on this machine
-    Demo(demo::DemoArgs),
-    /// Run an instance
-    Serve(serve::ServeArgs),
+#[command(
+    name = "dekeys",
+    version,
+    about = "Secret broker: agents carry short-lived tokens, vendor keys are made for the moment and revoked after it",
+    after_help = "Example: dekeys demo\n\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 sign-in needed, 5 not allowed, \
+        6 payment,\n7 approval, 8 sealed, 9 conflict, 10 try again later",
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// Runs the command line.
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Globals {
+    /// Where dekeys is [env: `DEKEYS_ADDR`] [default: `http://127.0.0.1:8402`]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub addr: Option<String>,
+    /// Where its admin address is [env: `DEKEYS_ADMIN_ADDR`] [default: `http://127.0.0.1:8403`]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub admin_addr: Option<String>,
+    /// Sign requests with this key file [env: `DEKEYS_KEY_FILE`]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub key_file: Option<PathBuf>,
+    /// Send the token in this file: a login, or an agent's token [env: `DEKEYS_TOKEN_FILE`]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub token_file: Option<PathBuf>,
+    /// The form of results [env: `DEKEYS_OUTPUT`]
+    #[arg(long, short, global = true, value_name = "FORM", hide_short_help = true)]
+    pub output: Option<Format>,
+    /// The same as `--output json`: the answer's body, unchanged
+    #[arg(long, global = true, conflicts_with = "output", hide_short_help = true)]
+    pub json: bool,
+    /// Never ask: fail and name the flag that is missing [env: `DEKEYS_NO_INPUT`]
+    #[arg(long, global = true, hide_short_help = true)]
+    pub no_input: bool,
+    /// Do it without asking
+    #[arg(long, short, global = true, hide_short_help = true)]
+    pub yes: bool,
+    /// When to colour
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
+    pub color: Colour,
+    /// No talk, only results and errors
+    #[arg(long, short, global = true, hide_short_help = true)]
+    pub quiet: bool,
+    /// Say which requests are made
+    #[arg(long, short, global = true, hide_short_help = true)]
+    pub verbose: bool,
+    /// How long one request may take
+    #[arg(
+        long,
+        global = true,
+        value_name = "SPAN",
+        default_value = "75s",
+        hide_short_help = true
+    )]
+    pub timeout: Ttl,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show all of it on this machine: server, vendor, policy, payment, key, receipt
+    Demo(demo::DemoArgs),
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Make an instance: its keys, its operator, its approvers. Local, on the database
+    Init(init::InitArgs),
+    /// Open the vault
+    Unseal(unseal::UnsealArgs),
+    /// Drop the keys at once
+    Seal(unseal::SealArgs),
+    /// How the instance is
+    #[command(after_help = "Example: dekeys status")]
+    Status,
+    /// Sign in for eight hours with a key file
+    #[command(after_help = "Example: dekeys login --key-file ~/.config/dekeys/ada.key")]
+    Login,
+    /// Who dekeys thinks you are
+    #[command(after_help = "Example: dekeys whoami --key-file prim.key")]
+    Whoami,
+    /// Key files: Ed25519, made on your side
+    #[command(subcommand, after_help = key::EXAMPLE)]
+    Key(key::Key),
+    /// What can be had
+    #[command(subcommand, after_help = offer::EXAMPLE)]
+    Offer(offer::Offer),
+    /// Rights that were bought or given
+    #[command(subcommand, after_help = grant::EXAMPLE)]
+    Grant(grant::Grant),
+    /// Tokens, offline
+    #[command(subcommand, after_help = token::EXAMPLE)]
+    Token(token::Token),
+    /// Swap a token for a vendor key, as a prim
+    Resolve(resolve::ResolveArgs),
+    /// Keys that are out
+    #[command(subcommand, after_help = lease::EXAMPLE)]
+    Lease(lease::Lease),
+    /// Every vendor key ever asked for
+    #[command(subcommand, after_help = credential::EXAMPLE)]
+    Credential(credential::Credential),
+    /// Provisioning policies
+    #[command(subcommand, after_help = policy::EXAMPLE)]
+    Policy(policy::Policy),
+    /// Requests that people decide
+    #[command(subcommand, after_help = approval::EXAMPLE)]
+    Approval(approval::Approval),
+    /// Vendors and their root credentials
+    #[command(subcommand, after_help = vendor::EXAMPLE)]
+    Vendor(vendor::Vendor),
+    /// Who is known
+    #[command(subcommand, after_help = principal::EXAMPLE)]
+    Principal(principal::Principal),
+    /// The audit log
+    #[command(subcommand, after_help = audit::EXAMPLE)]
+    Audit(audit::Audit),
+    /// Receipts
+    #[command(subcommand, after_help = receipt::EXAMPLE)]
+    Receipt(receipt::Receipt),
+    /// The configuration of this machine
+    #[command(subcommand, after_help = config::EXAMPLE)]
+    Config(config::Config),
+    /// Any request, signed as yours
+    Api(api::ApiArgs),
+    /// Print the OpenAPI document
+    #[command(after_help = "Example: dekeys openapi > openapi.json")]
+    Openapi,
+}
+
+/// Runs a command line of this process.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(run_in(args, &mut World::process()))
+}
+
+/// Runs a command line in a world, and gives its exit code.
+pub fn run_in(args: impl IntoIterator<Item = OsString>, world: &mut World) -> u8 {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => execute(&cli, world),
+        Err(error) => parse_failed(&error, world),
+    }
+}
+
+/// The command line as clap knows it: for manual pages and tests.
 #[must_use]
-pub fn run() -> ExitCode {
-    let command = Command::parse();
-    let Ok(runtime) = tokio::runtime::Runtime::new() else {
-        return ExitCode::FAILURE;
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Prints the text of `--help` and `--version` as a result, mistakes as talk.
+fn parse_failed(error: &clap::Error, world: &mut World) -> u8 {
+    let colour = |tty: bool| tty && (world.env)("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = |colour: bool| {
+        if colour {
+            error.render().ansi().to_string()
+        } else {
+            error.render().to_string()
+        }
     };
-    let outcome = runtime.block_on(async {
-        match &command {
-            Command::Demo(args) => demo::run(args).await,
-            Command::Serve(args) => {
-                let loaded = crate::config::load(&args.flags(), &crate::config::process_env);
-                match loaded {
-                    Ok(loaded) => serve::run(args, &loaded.config).await.map(|()| true),
-                    Err(errors) => {
-                        output::note(&errors.to_string());
-                        Ok(false)
-                    }
-                }
-            }
+    let (written, exit) = if error.use_stderr() {
+        let text = text(colour(world.terminal.stderr));
+        (world.stderr.write_all(text.as_bytes()), exit::USAGE)
+    } else {
+        let text = text(colour(world.terminal.stdout));
+        (world.stdout.write_all(text.as_bytes()), 0)
+    };
+    // Nobody reads it: then there is nothing to tell either.
+    let _ = written;
+    exit
+}
+
+fn execute(cli: &Cli, world: &mut World) -> u8 {
+    let (mut context, fit) = Context::new(&cli.globals, world);
+    match fit.and_then(|()| dispatch(&cli.command, &mut context)) {
+        Ok(()) => 0,
+        Err(failure) => context.fail(&failure),
+    }
+}
+
+fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args, context),
+        Command::Demo(args) => demo::run(args, context),
+        others => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(converse(others, context))
         }
-    });
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            output::note(&format!("error: {error} [{}]", error.code()));
-            ExitCode::FAILURE
-        }
+    }
+}
+
+async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
+        Command::Init(args) => init::run(args, context).await,
+        Command::Unseal(args) => unseal::unseal(args, context).await,
+        Command::Seal(args) => unseal::seal(args, context).await,
+        Command::Status => unseal::status(context).await,
+        Command::Login => login::login(context).await,
+        Command::Whoami => login::whoami(context).await,
+        Command::Key(verb) => key::run(verb, context),
+        Command::Offer(verb) => offer::run(verb, context).await,
+        Command::Grant(verb) => grant::run(verb, context).await,
+        Command::Token(verb) => token::run(verb, context).await,
+        Command::Resolve(args) => resolve::run(args, context).await,
+        Command::Lease(verb) => lease::run(verb, context).await,
+        Command::Credential(verb) => credential::run(verb, context).await,
+        Command::Policy(verb) => policy::run(verb, context).await,
+        Command::Approval(verb) => approval::run(verb, context).await,
+        Command::Vendor(verb) => vendor::run(verb, context).await,
+        Command::Principal(verb) => principal::run(verb, context).await,
+        Command::Audit(verb) => audit::run(verb, context).await,
+        Command::Receipt(verb) => receipt::run(verb, context).await,
+        Command::Config(verb) => config::run(verb, context),
+        Command::Api(args) => api::run(args, context).await,
+        Command::Openapi => api::openapi(context),
     }
 }

@@ -1,5 +1,7 @@
 //! The `dekeys` binary: runs the command line and gives its exit code.
 
-fn main() -> std::process::ExitCode {
-    dekeys::cli::run()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dekeys::cli::run(std::env::args_os())
 }

@@ -29,6 +29,7 @@ use url::Url;
 
 use crate::base::id::base32_lower;
 use crate::base::random::{OsRandom, Random, bytes};
+use crate::model::scope::Name;
 use crate::vendor::Manifest;
 
 pub use faults::Fault;
@@ -168,6 +169,19 @@ impl Drop for MockVendor {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// The manifest to play: `text` if it is given, else the one that comes with dekeys.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn manifest(vendor: &Name, text: Option<&str>) -> Result<Manifest, String> {
+    let shipped = crate::vendor::shipped();
+    let found = shipped.iter().find(|(name, _)| name == vendor).map(|(_, text)| *text);
+    let text = text
+        .or(found)
+        .ok_or_else(|| format!("there is no manifest for vendor `{vendor}`"))?;
+    Manifest::parse(text, vendor.as_str()).map_err(|errors| errors.to_string())
 }
 
 /// Runs a mock vendor for ever: for the command line. `ready` is called once it answers.

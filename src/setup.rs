@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::egress::{Egress, EgressError, Reach};
+use crate::base::money::Money;
 use crate::base::random::{OsRandom, Random};
-use crate::base::secret::SecretText;
-use crate::base::time::{Clock, SystemClock};
+use crate::base::secret::{SecretBytes, SecretText};
+use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, Rail};
 use crate::model::instance::{Instance, Mode};
 use crate::payment::{PaymentError, PaymentRail, SimError, SimRail, Terms};
@@ -212,4 +213,33 @@ fn secret_file(path: &Path) -> Result<SecretText, SetupError> {
     let text = std::fs::read_to_string(path).map_err(|source| SetupError::file("read", path, source))?;
     let text = zeroize::Zeroizing::new(text);
     Ok(SecretText::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+/// An unseal key out of a passphrase.
+#[must_use]
+pub const fn passphrase(text: SecretText) -> UnsealKey {
+    UnsealKey::Passphrase(text)
+}
+
+/// An unseal key out of a key file's text.
+///
+/// # Errors
+/// [`SetupError::Vault`].
+pub fn key_file(text: &SecretText) -> Result<UnsealKey, SetupError> {
+    Ok(UnsealKey::parse_key_file(text)?)
+}
+
+/// Signs a payment of at most `most` for what a 402 asks for, with a test wallet's key: the value of
+/// `PAYMENT-SIGNATURE`.
+///
+/// # Errors
+/// Why it cannot be paid, in words.
+pub fn pay(
+    wallet: &SecretBytes,
+    required: &serde_json::Value,
+    most: Money,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<String, String> {
+    crate::payment::sign_exact(wallet, required, most, None, now, random).map_err(|error| error.to_string())
 }

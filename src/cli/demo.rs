@@ -1,67 +1,75 @@
-//! `dekeys demo`: plays the eleven steps and stays up.
+//! `dekeys demo`: plays the eleven steps, tells each as it happens, and stays up.
 
 use std::path::PathBuf;
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output;
-use crate::setup::SetupError;
+use super::context::Context;
+use super::exit;
+use super::failure::Failure;
+use super::output::Format;
 use crate::setup::demo::{Played, Step, play};
+use crate::setup::server::until_stopped;
+use crate::setup::stage::temporary_dir;
 
-/// What `dekeys demo` takes.
-#[derive(Debug, Clone, clap::Args)]
-pub struct DemoArgs {
-    /// End after the steps instead of staying up
+/// What `demo` takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Example: dekeys demo\nExample: dekeys demo --exit --json      for scripts")]
+pub(crate) struct DemoArgs {
+    /// End when the steps are done instead of staying up
     #[arg(long)]
     pub exit: bool,
-    /// One JSON object instead of text
-    #[arg(long)]
-    pub json: bool,
-    /// Keep everything here instead of in a new temporary directory
-    #[arg(long, value_name = "DIR")]
+    /// Keep its files here instead of in a new temporary folder
+    #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// The port to listen on; another one is taken when somebody has it
-    #[arg(long, default_value_t = 8402)]
+    /// Listen on this port of 127.0.0.1; a free one if it is taken
+    #[arg(long, value_name = "PORT", default_value_t = 8402)]
     pub port: u16,
 }
 
-/// Plays the demo. Answers whether every step went as it should.
-///
-/// # Errors
-/// [`SetupError`] when a step could not be tried.
-pub async fn run(args: &DemoArgs) -> Result<bool, SetupError> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(crate::setup::stage::temporary_dir);
-    if !args.json {
+/// Runs the demonstration. It fails unless every step went as it should.
+pub(crate) fn run(args: &DemoArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(run_steps(args, context))
+}
+
+async fn run_steps(args: &DemoArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let text = context.style.format == Format::Text;
+    let data_dir = args.data_dir.clone().unwrap_or_else(temporary_dir);
+    if text {
         let version = env!("CARGO_PKG_VERSION");
-        output::line(&format!(
-            "dekeys {version} demo: test payments, demo vendor, nothing leaves this machine\n"
-        ));
+        context.print(&format!(
+            "dekeys {version} demo: test payments, demo vendor, nothing leaves this machine\n\n"
+        ))?;
     }
+    let mut unread = None;
     let mut tell = |step: &Step| {
-        if !args.json {
-            print(step);
+        if text && unread.is_none() {
+            unread = context.print(&lines(step)).err();
         }
     };
     let played = play(data_dir, args.port, &mut tell).await?;
+    if let Some(unread) = unread {
+        return Err(unread);
+    }
     let ok = played.ok();
-    if args.json {
-        output::line(&report(&played));
-    } else {
-        print_end(&played, ok);
-    }
+    let end = if text { end(&played, ok) } else { report(&played) };
+    context.print(&end)?;
     if !args.exit {
-        super::serve::until_stopped().await;
+        until_stopped().await;
     }
-    let kept = played.stage.data_dir.clone();
+    let kept = played.stage.data_dir.display().to_string();
     played.stage.server.stop().await;
-    if !args.json && !args.exit {
-        output::note(&format!("stopped; everything is in {}", kept.display()));
+    if text && !args.exit {
+        context.say(&format!("stopped; everything is in {kept}"))?;
     }
-    Ok(ok)
+    if ok { Ok(()) } else { Err(Failure::Quiet(exit::FAILED)) }
 }
 
-fn print(step: &Step) {
+fn lines(step: &Step) -> String {
+    let mut text = String::new();
     for (row, words) in step.words.iter().enumerate() {
         let last = row + 1 == step.words.len();
         let head = if row == 0 {
@@ -75,27 +83,26 @@ fn print(step: &Step) {
             String::new()
         };
         let mark = if step.ok || !last { "" } else { "   FAILED" };
-        output::line(&format!("{head} {words:<66} {tail}{mark}"));
+        text.push_str(format!("{head} {words:<66} {tail}{mark}").trim_end());
+        text.push('\n');
     }
+    text
 }
 
-fn print_end(played: &Played, ok: bool) {
-    output::line("");
-    output::line(played.receipt_words.trim_end());
-    output::line(if ok {
-        "  VALID\n"
+fn end(played: &Played, ok: bool) -> String {
+    let verdict = if ok {
+        "VALID"
     } else {
-        "  the demo did NOT go as it should\n"
-    });
+        "the demo did NOT go as it should"
+    };
     let receipt = played.receipt_file.display();
     let (url, key) = (&played.stage.server.url, played.stage.key_file("operator"));
-    output::line(&format!("Server     {url}"));
-    output::line(&format!("Next       dekeys receipt verify {receipt} --addr {url}"));
-    output::line(&format!(
-        "           dekeys audit tail --addr {url} --key-file {}",
+    format!(
+        "\n{}\n  {verdict}\n\nServer     {url}\nNext       dekeys receipt verify {receipt} --addr {url}\n           \
+         dekeys audit tail --addr {url} --key-file {}\n           dekeys help        press Ctrl-C to stop\n",
+        played.receipt_words.trim_end(),
         key.display()
-    ));
-    output::line("           dekeys help        press Ctrl-C to stop");
+    )
 }
 
 /// The object of `--json`. The receipt stands in it byte for byte: written anew it would not verify.
@@ -116,5 +123,6 @@ fn report(played: &Played) -> String {
         receipt,
         url: &played.stage.server.url,
     };
-    serde_json::to_string(&report).unwrap_or_default()
+    let json = serde_json::to_string(&report).unwrap_or_default();
+    format!("{json}\n")
 }

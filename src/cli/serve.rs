@@ -1,156 +1,192 @@
 //! `dekeys serve`: a real instance from its configuration, or with `--dev` one for the moment.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::json;
 
-use super::output;
+use super::context::Context;
+use super::failure::Failure;
+use super::output::Format;
 use crate::config::{self, Flags};
-use crate::setup::server::Server;
-use crate::setup::stage::{PRIM, Stage, temporary_dir};
-use crate::setup::{SetupError, unseal_from};
+use crate::setup::server::{self, Server};
+use crate::setup::stage::{self, PRIM, Stage};
+use crate::setup::unseal_from;
+use crate::telemetry;
 
-/// What `dekeys serve` takes.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct ServeArgs {
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where agents, prims and people connect
+/// What `serve` takes. Whatever is absent comes from the environment, the file, or the default.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Example: dekeys serve --data-dir ./data --unseal-key-file ./unseal.key\n\
+    Example: dekeys serve --dev      a test instance in a new folder, unsealed, with an operator's login"
+)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Address and port for agents, prims and people
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where the vault is unsealed: a loopback address, or `unix:` and a path
+    /// The same by port: 127.0.0.1 and this port
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    pub port: Option<u16>,
+    /// Loopback address or `unix:` path where the vault is unsealed
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
-    /// `sqlite://` and a path, or `postgres://…`
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
-    /// What dekeys itself writes
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
     /// Unseal at start with this key file
     #[arg(long, value_name = "FILE")]
     pub unseal_key_file: Option<PathBuf>,
     /// Unseal at start with the passphrase in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "unseal_key_file")]
     pub unseal_passphrase_file: Option<PathBuf>,
     /// The address by which others reach this instance
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
-    /// Any key of the configuration
+    /// Look of log lines: auto, text or json
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<String>,
+    /// What is logged: a level, or directives such as `info,dekeys=debug`
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Any other key of the configuration
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
-    /// A throw-away test instance: demo vendor, simulated payments, an approved policy, a prim
+    /// A test instance for developing: made, unsealed, signed in; never for real keys
     #[arg(long)]
     pub dev: bool,
-    /// First line on standard output is one JSON object (with --dev)
-    #[arg(long)]
-    pub json: bool,
-    /// The port of --dev; 0 takes a free one
-    #[arg(long, default_value_t = 8402, requires = "dev")]
-    pub port: u16,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+/// Where the instance is kept.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DatabaseArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// `sqlite://` and a path; give `postgres://…` by file or environment, it may hold a password
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Where dekeys keeps its files
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
 }
 
-impl ServeArgs {
-    /// The flags of the configuration among them.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        Flags {
-            config: self.config.clone(),
-            listen: self.listen.clone(),
-            admin_listen: self.admin_listen.clone(),
-            database_url: self.database_url.clone(),
-            data_dir: self.data_dir.clone(),
-            unseal_key_file: self.unseal_key_file.clone(),
-            unseal_passphrase_file: self.unseal_passphrase_file.clone(),
-            public_url: self.public_url.clone(),
-            set: self.set.clone(),
-            ..Flags::default()
-        }
+/// Runs the server until SIGINT or SIGTERM.
+pub(crate) fn run(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let mut flags = args.flags();
+    if context.style.format != Format::Text {
+        flags.log_format.get_or_insert_with(|| "json".to_owned());
     }
-}
-
-/// Serves until SIGINT or SIGTERM.
-///
-/// # Errors
-/// [`SetupError`].
-pub async fn run(args: &ServeArgs, config: &config::Config) -> Result<(), SetupError> {
     if args.dev {
-        return dev(args).await;
+        let runtime = tokio::runtime::Runtime::new()?;
+        return runtime.block_on(dev(args, context));
     }
-    crate::setup::server::harden();
+    let loaded = config::load(&flags, &context.world.env)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if loaded.config.workers > 0 {
+        builder.worker_threads(loaded.config.workers);
+    }
+    builder.enable_all().build()?.block_on(serve(&loaded.config, context))
+}
+
+async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(), Failure> {
+    // Logs that cannot be set up are no reason not to serve.
+    if let Err(error) = telemetry::init(&config.log) {
+        context.say(&format!("no logs: {error}"))?;
+    }
+    server::harden();
     let server = Server::start(config).await?;
-    let unsealed = unseal_from(&server.app, config).await;
-    let unsealed = match unsealed {
+    let unsealed = match unseal_from(&server.app, config).await {
         Ok(unsealed) => unsealed,
         Err(error) => {
             server.stop().await;
-            return Err(error);
+            return Err(error.into());
         }
     };
-    output::note(&format!("dekeys listens on {}, admin on {}", server.url, server.admin));
+    context.say(&format!("dekeys listens on {}, admin on {}", server.url, server.admin))?;
     if !unsealed {
-        output::note("the vault is sealed: open it with `dekeys unseal`");
+        context.say("the vault is sealed: open it with `dekeys unseal`")?;
     }
-    until_stopped().await;
-    output::note("stopping");
+    server::until_stopped().await;
+    context.say("stopping")?;
     server.stop().await;
     Ok(())
 }
 
-async fn dev(args: &ServeArgs) -> Result<(), SetupError> {
-    let data_dir = args.data_dir.clone().unwrap_or_else(temporary_dir);
-    let wanted = SocketAddr::from(([127, 0, 0, 1], args.port));
-    let listen = if std::net::TcpListener::bind(wanted).is_ok() {
-        wanted
-    } else {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    };
-    let stage = Stage::ready(data_dir, listen).await?;
-    let admin_token = stage.login()?;
-    let first = json!({
+/// A throw-away test instance: demo vendor, simulated payments, an approved policy, a prim.
+async fn dev(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let data_dir = args.database.data_dir.clone().unwrap_or_else(stage::temporary_dir);
+    let wanted = args.port.unwrap_or(8402);
+    let stage = Stage::ready(data_dir, stage::free_port(wanted)).await?;
+    let facts = json!({
         "url": stage.server.url,
         "admin_url": stage.server.admin,
-        "admin_token": admin_token,
+        "admin_token": stage.login()?,
         "prim": { "name": PRIM, "key_file": stage.key_file(PRIM) },
         "operator": { "key_file": stage.key_file("operator") },
         "agent": { "key_file": stage.key_file("agent") },
         "vendor_url": stage.vendor.url().as_str().trim_end_matches('/'),
         "data_dir": stage.data_dir,
     });
-    if args.json {
-        output::line(&first.to_string());
+    if context.style.format == Format::Text {
+        context.print(&dev_words(&stage))?;
     } else {
-        output::line(&format!("dekeys test instance at {}", stage.server.url));
-        output::line(&format!("  prim       {PRIM}, key {}", stage.key_file(PRIM).display()));
-        output::line(&format!("  operator   key {}", stage.key_file("operator").display()));
-        output::line(&format!("  vendor     {}", stage.vendor.url()));
-        output::line(&format!("  data       {}", stage.data_dir.display()));
-        output::line("  press Ctrl-C to stop; nothing leaves this machine, no money moves");
+        context.print(&format!("{facts}\n"))?;
     }
-    until_stopped().await;
+    server::until_stopped().await;
     stage.server.stop().await;
     Ok(())
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub async fn until_stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _interrupted = tokio::signal::ctrl_c().await;
+fn dev_words(stage: &Stage) -> String {
+    format!(
+        "dekeys test instance at {}\n  prim       {PRIM}, key {}\n  operator   key {}\n  vendor     {}\n  data       {}\n  \
+         press Ctrl-C to stop; nothing leaves this machine, no money moves\n",
+        stage.server.url,
+        stage.key_file(PRIM).display(),
+        stage.key_file("operator").display(),
+        stage.vendor.url(),
+        stage.data_dir.display()
+    )
+}
+
+impl ServeArgs {
+    /// The flags as the configuration takes them.
+    #[must_use]
+    pub(crate) fn flags(&self) -> Flags {
+        let by_port = self.port.map(|port| format!("127.0.0.1:{port}"));
+        Flags {
+            listen: self.listen.clone().or(by_port),
+            admin_listen: self.admin_listen.clone(),
+            unseal_key_file: self.unseal_key_file.clone(),
+            unseal_passphrase_file: self.unseal_passphrase_file.clone(),
+            public_url: self.public_url.clone(),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+            set: self.set.clone(),
+            ..self.database.flags()
         }
     }
+}
+
+impl DatabaseArgs {
+    /// The flags as the configuration takes them.
+    #[must_use]
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            database_url: self.database_url.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+/// `key=value`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not `key=value`"))?;
+    if key.is_empty() {
+        return Err(format!("`{text}` has no key before `=`"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -78,14 +78,14 @@ impl FromStr for Address {
             });
         }
         let base = Url::parse(text).map_err(|_| invalid())?;
-        let bare = matches!(base.scheme(), "http" | "https")
+        let plain = matches!(base.scheme(), "http" | "https")
             && base.has_host()
             && base.path() == "/"
             && base.query().is_none()
             && base.fragment().is_none()
             && base.username().is_empty()
             && base.password().is_none();
-        let found = bare.then_some(Self { base, socket: None });
+        let found = plain.then_some(Self { base, socket: None });
         found.ok_or_else(invalid)
     }
 }

@@ -148,7 +148,7 @@ impl Request {
 pub fn prepare(
     request: &Request,
     address: &Address,
-    signer: Option<&KeyFile>,
+    key: Option<&KeyFile>,
     login: Option<&SecretText>,
     created: Timestamp,
     nonce: &str,
@@ -163,7 +163,7 @@ pub fn prepare(
         let value = secret::bearer(token).ok_or_else(|| SigError::Component("authorization".to_owned()))?;
         headers.insert("authorization", value);
     }
-    if let Some(key) = signer {
+    if let Some(key) = key {
         let parts = Parts {
             method: request.method.as_str(),
             scheme: address.scheme(),

@@ -73,10 +73,42 @@ pub fn read_from(source: &mut dyn Read, name: &str) -> Result<SecretText, Secret
     source
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, &error))?;
+    secret_of(&bytes, name)
+}
+
+/// Reads a secret from `source` up to the end of the line; what follows is left for others.
+///
+/// # Errors
+/// [`SecretFileError`].
+pub fn read_line(source: &mut dyn Read, name: &str) -> Result<SecretText, SecretFileError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    while let Some(read) = byte(source).map_err(|error| unreadable(name, &error))? {
+        bytes.push(read);
+        if read == b'\n' || u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX {
+            break;
+        }
+    }
+    secret_of(&bytes, name)
+}
+
+/// The next byte, and no more than it; `None` at the end.
+///
+/// # Errors
+/// That of `source`.
+pub fn byte(source: &mut dyn Read) -> io::Result<Option<u8>> {
+    let mut one = [0u8; 1];
+    match source.read_exact(&mut one) {
+        Ok(()) => Ok(one.first().copied()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn secret_of(bytes: &[u8], name: &str) -> Result<SecretText, SecretFileError> {
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX {
         return Err(SecretFileError::NotText(name.to_owned()));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NotText(name.to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFileError::NotText(name.to_owned()))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {

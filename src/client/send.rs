@@ -118,6 +118,14 @@ impl Client {
     /// [`ClientError::Refused`] for every problem, also one that is answered with 202; and the ways of no answer.
     pub async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
         let reply = self.send_any(request).await?;
+        self.check(reply)
+    }
+
+    /// Tells a good answer from a problem.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::Foreign`].
+    pub fn check(&self, reply: Reply) -> Result<Reply, ClientError> {
         if let Some(refused) = Refused::read(reply.status, &reply.headers, &reply.body) {
             return Err(ClientError::Refused(Box::new(refused)));
         }

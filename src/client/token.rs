@@ -58,7 +58,7 @@ pub fn verify(
     let inspection = inspect(token, Some(keys))?;
     let mode = inspection.mode.unwrap_or(Mode::Test);
     let verifier = Verifier::new(keys.instance, mode, keys.roots.clone());
-    let verified = verifier.parse(token.expose().trim())?;
+    let parsed = verifier.parse(token.expose().trim())?;
     if inspection.until <= now {
         return Err(TokenError::Expired { at: inspection.until });
     }
@@ -72,7 +72,7 @@ pub fn verify(
             method: wanted.method.as_deref(),
             path: wanted.path.as_deref(),
         };
-        verifier.authorize(&verified, &ask)
+        verifier.authorize(&parsed, &ask)
     });
     Ok((inspection, authorized.transpose()?))
 }

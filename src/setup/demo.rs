@@ -1,6 +1,5 @@
 //! The demo: the whole promise in eleven steps, on this machine only. Each step does what a user would do, over HTTP.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -120,7 +119,7 @@ pub async fn play(data_dir: PathBuf, port: u16, tell: &mut dyn FnMut(&Step)) -> 
 
 /// Steps 1 to 5.
 async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>) -> Result<Stage, SetupError> {
-    let config = stage::config(data_dir, free_port(port));
+    let config = stage::config(data_dir, stage::free_port(port));
     let cast = Cast::new()?;
     super::prepare_data_dir(data_dir)?;
     let store = crate::store::Store::open(&config.database_url).await?;
@@ -189,16 +188,6 @@ async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>)
     let detail = json!({ "policy": "demo-readers", "version": 1, "digest": proposal.get("digest"), "approvers": ["ada", "grace"] });
     teller.step("policy", true, vec![words], detail);
     Ok(stage)
-}
-
-/// The wanted port on loopback, or 0 (any) when somebody else has it.
-fn free_port(port: u16) -> SocketAddr {
-    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
-    if std::net::TcpListener::bind(wanted).is_ok() {
-        wanted
-    } else {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
 }
 
 struct Bought {

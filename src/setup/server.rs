@@ -147,3 +147,19 @@ fn limits(config: &Config) -> Limits {
         connections: config.limits.max_connections,
     }
 }
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn until_stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _interrupted = tokio::signal::ctrl_c().await;
+        }
+    }
+}

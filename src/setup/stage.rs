@@ -292,3 +292,14 @@ pub fn temporary_dir() -> PathBuf {
     let tail = crate::base::id::base32_lower(&crate::base::random::bytes::<8>(&OsRandom));
     std::env::temp_dir().join(format!("dekeys-{tail}"))
 }
+
+/// The wanted port on loopback, or 0 (any) when somebody else has it.
+#[must_use]
+pub fn free_port(port: u16) -> SocketAddr {
+    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
+    if std::net::TcpListener::bind(wanted).is_ok() {
+        wanted
+    } else {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+}

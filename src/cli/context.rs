@@ -1,0 +1,335 @@
+//! What a running command works with: who it is, whom it talks to, how it prints.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::output::{self, Column, Format, Style};
+use super::page::{next, rows};
+use super::prompt;
+use super::world::World;
+use super::{Colour, Globals, exit};
+use crate::base::secret::SecretText;
+use crate::base::time::Timestamp;
+use crate::client::secret::{self, SecretFileError};
+use crate::client::{Address, Client, KeyFile, Reply, Request};
+
+/// The default addresses.
+const ADDR: &str = "http://127.0.0.1:8402";
+const ADMIN: &str = "http://127.0.0.1:8403";
+
+/// What a running command works with.
+pub(crate) struct Context<'w> {
+    pub world: &'w mut World,
+    pub globals: Globals,
+    pub style: Style,
+}
+
+impl<'w> Context<'w> {
+    /// Takes the environment into account, and says whether it makes sense.
+    pub(crate) fn new(globals: &Globals, world: &'w mut World) -> (Self, Result<(), Failure>) {
+        let mut globals = globals.clone();
+        let env = |name: &str| (world.env)(name).filter(|value| !value.is_empty());
+        let path = |name: &str| env(name).map(PathBuf::from);
+        globals.addr = globals.addr.or_else(|| env("DEKEYS_ADDR"));
+        globals.admin_addr = globals.admin_addr.or_else(|| env("DEKEYS_ADMIN_ADDR"));
+        globals.key_file = globals.key_file.or_else(|| path("DEKEYS_KEY_FILE"));
+        globals.token_file = globals.token_file.or_else(|| path("DEKEYS_TOKEN_FILE"));
+        globals.no_input |= env("DEKEYS_NO_INPUT").is_some();
+        let wanted = match (globals.json, globals.output) {
+            (true, _) => Ok(Format::Json),
+            (false, Some(format)) => Ok(format),
+            (false, None) => format_of(env("DEKEYS_OUTPUT").as_deref()),
+        };
+        let dumb = env("NO_COLOR").is_some() || env("TERM").is_some_and(|term| term == "dumb");
+        let style = Style {
+            format: *wanted.as_ref().unwrap_or(&Format::Text),
+            terminal: world.terminal,
+            colour: match globals.color {
+                Colour::Always => true,
+                Colour::Never => false,
+                Colour::Auto => world.terminal.stderr && !dumb,
+            },
+            quiet: globals.quiet,
+            now: world.clock.now(),
+        };
+        let context = Self { world, globals, style };
+        (context, wanted.map(drop))
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    /// Tells a failure and gives its exit code.
+    pub(crate) fn fail(self, failure: &Failure) -> u8 {
+        if let Failure::Told(told) = failure {
+            // Nobody reads it: the exit code still says it.
+            let _ = output::failure(&mut self.world.stderr, self.style, told);
+        }
+        failure.exit()
+    }
+
+    /// The client of the public address, proving itself as far as it can.
+    pub(crate) fn client(&mut self) -> Result<Client, Failure> {
+        let address = self.globals.addr.clone();
+        self.client_of(address.as_deref().unwrap_or(ADDR))
+    }
+
+    /// The client of the admin address.
+    pub(crate) fn admin(&mut self) -> Result<Client, Failure> {
+        let address = self.globals.admin_addr.clone();
+        self.client_of(address.as_deref().unwrap_or(ADMIN))
+    }
+
+    fn client_of(&mut self, address: &str) -> Result<Client, Failure> {
+        let address = parse_address(address)?;
+        let signer = match self.globals.key_file.clone() {
+            Some(path) => Some(self.read_key(&path)?),
+            None => None,
+        };
+        // A login in this user's files is for the public address it was made at, and gives way to whatever is named.
+        let login = match (&self.globals.token_file, &signer) {
+            (Some(path), _) => Some(secret::read_file(path)?),
+            (None, Some(_)) => None,
+            (None, None) => self.stored_login()?,
+        };
+        self.client_with(address, signer, login)
+    }
+
+    /// A client that proves nothing.
+    pub(crate) fn stranger(&mut self) -> Result<Client, Failure> {
+        let address = self.globals.addr.clone();
+        self.client_with(parse_address(address.as_deref().unwrap_or(ADDR))?, None, None)
+    }
+
+    fn client_with(
+        &mut self,
+        address: Address,
+        signer: Option<KeyFile>,
+        login: Option<SecretText>,
+    ) -> Result<Client, Failure> {
+        if address.is_readable_on_the_way() {
+            self.say("warning: plain http to another machine: tokens and keys can be read on the way; use https")?;
+        }
+        let (clock, random) = (Arc::clone(&self.world.clock), Arc::clone(&self.world.random));
+        Ok(Client::new(
+            address,
+            signer,
+            login,
+            self.globals.timeout.to_std(),
+            clock,
+            random,
+        )?)
+    }
+
+    /// Sends a request, and says so with `--verbose`.
+    pub(crate) async fn send(&mut self, client: &Client, request: &Request) -> Result<Reply, Failure> {
+        self.trace(&format!("> {} {}{}", request.method, client.address(), request.path()))?;
+        let reply = client.send(request).await;
+        match &reply {
+            Ok(reply) => {
+                let id = reply.header("request-id").unwrap_or_default().to_owned();
+                self.trace(&format!("< {} {id}", reply.status))?;
+            }
+            Err(error) => self.trace(&format!("< {error}"))?,
+        }
+        Ok(reply?)
+    }
+
+    /// Sends a request to the public address.
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
+        let client = self.client()?;
+        self.send(&client, request).await
+    }
+
+    /// Sends a request and prints the answer.
+    pub(crate) async fn ask_and_show(&mut self, request: &Request, columns: &[Column]) -> Result<Value, Failure> {
+        let reply = self.ask(request).await?;
+        self.show(&reply, columns)
+    }
+
+    /// Prints an answer.
+    pub(crate) fn show(&mut self, reply: &Reply, columns: &[Column]) -> Result<Value, Failure> {
+        output::answer(&mut self.world.stdout, self.style, &reply.body, columns)?;
+        Ok(reply.json())
+    }
+
+    /// Prints something that no answer was.
+    pub(crate) fn show_value(&mut self, value: &Value, columns: &[Column]) -> Result<(), Failure> {
+        output::answer(
+            &mut self.world.stdout,
+            self.style,
+            value.to_string().as_bytes(),
+            columns,
+        )
+    }
+
+    /// Prints a page of a list, and says how it goes on.
+    pub(crate) async fn page(&mut self, request: &Request, columns: &[Column], noun: &str) -> Result<(), Failure> {
+        let answer = self.ask_and_show(request, columns).await?;
+        if self.style.format != Format::Text {
+            return Ok(());
+        }
+        match (rows(&answer).len(), next(&answer)) {
+            (0, _) => self.say(&format!("no {noun}")),
+            (_, Some(after)) => self.say(&format!("more follow: --after {after}")),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Prints text that is a result: a file, a document.
+    pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
+        output::raw(&mut self.world.stdout, text.as_bytes())
+    }
+
+    /// Talks.
+    pub(crate) fn say(&mut self, text: &str) -> Result<(), Failure> {
+        if self.style.quiet {
+            return Ok(());
+        }
+        writeln!(self.world.stderr, "{}", output::visible_lines(text))?;
+        Ok(self.world.stderr.flush()?)
+    }
+
+    fn trace(&mut self, text: &str) -> Result<(), Failure> {
+        if self.globals.verbose { self.say(text) } else { Ok(()) }
+    }
+
+    /// Whether results are for people.
+    pub(crate) fn for_people(&self) -> bool {
+        self.style.format == Format::Text && self.style.terminal.stdout
+    }
+
+    /// The key file that was named.
+    pub(crate) fn key(&mut self) -> Result<KeyFile, Failure> {
+        let path = self.globals.key_file.clone().ok_or_else(|| {
+            Failure::new(
+                "signature_required",
+                exit::UNAUTHENTICATED,
+                "this needs your key file",
+                "name it: --key-file FILE, or DEKEYS_KEY_FILE; make one: dekeys key new FILE",
+            )
+        })?;
+        self.read_key(&path)
+    }
+
+    /// Reads a key file; says so when others may read it too.
+    pub(crate) fn read_key(&mut self, path: &Path) -> Result<KeyFile, Failure> {
+        let key = KeyFile::parse(&secret::read_file(path)?)?;
+        if secret::is_loose(path) {
+            let shown = path.display();
+            self.say(&format!(
+                "warning: others may read the key file {shown}: chmod 600 {shown}"
+            ))?;
+        }
+        Ok(key)
+    }
+
+    /// A file of text; `-` is standard input.
+    pub(crate) fn read_text(&mut self, path: &Path) -> Result<String, Failure> {
+        let mut bytes = Vec::new();
+        let most = 4 * 1024 * 1024;
+        if path == Path::new("-") {
+            self.world.stdin.by_ref().take(most).read_to_end(&mut bytes)?;
+        } else {
+            let unreadable = |error: std::io::Error| SecretFileError::Read {
+                path: path.display().to_string(),
+                why: error.kind().to_string(),
+            };
+            let file = std::fs::File::open(path).map_err(unreadable)?;
+            file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+        }
+        String::from_utf8(bytes).map_err(|_| {
+            let what = format!("`{}` is not text", path.display());
+            Failure::new("file", exit::FAILED, what, "check that this is the file you mean")
+        })
+    }
+
+    /// A secret from a file; `-` is standard input.
+    pub(crate) fn read_secret(&mut self, path: &Path) -> Result<SecretText, Failure> {
+        if path == Path::new("-") {
+            return Ok(secret::read_from(&mut self.world.stdin, "standard input")?);
+        }
+        Ok(secret::read_file(path)?)
+    }
+
+    /// A secret typed without echo; `flag` is what to use where nobody can type.
+    pub(crate) fn type_secret(&mut self, question: &str, flag: &str) -> Result<SecretText, Failure> {
+        self.may_ask(flag)?;
+        prompt::secret(self.world, question)
+    }
+
+    /// Fails where nobody can answer a question.
+    pub(crate) fn may_ask(&self, flag: &str) -> Result<(), Failure> {
+        if self.world.terminal.stdin && !self.globals.no_input {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format!("{flag} is missing, and nobody can be asked"),
+            format!("give {flag}"),
+        ))
+    }
+
+    /// Asks before something that cannot be undone.
+    pub(crate) fn confirm(&mut self, question: &str) -> Result<(), Failure> {
+        if self.globals.yes {
+            return Ok(());
+        }
+        self.may_ask("--yes")?;
+        if prompt::yes(self.world, question)? {
+            return Ok(());
+        }
+        self.say("nothing was done")?;
+        Err(Failure::Quiet(exit::FAILED))
+    }
+
+    /// Where the login for an address is kept.
+    pub(crate) fn login_file(&self) -> Result<PathBuf, Failure> {
+        let address = parse_address(self.globals.addr.as_deref().unwrap_or(ADDR))?.to_string();
+        let name: String = address
+            .chars()
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() || letter == '.' {
+                    letter
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let profile = self.world.profile().ok_or_else(|| {
+            let fix = "set HOME or XDG_CONFIG_HOME, or use --key-file or --token-file";
+            Failure::new("no_profile", exit::FAILED, "there is no place for your files", fix)
+        })?;
+        Ok(profile.join(format!("login-{name}")))
+    }
+
+    fn stored_login(&self) -> Result<Option<SecretText>, Failure> {
+        let Ok(path) = self.login_file() else { return Ok(None) };
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(secret::read_file(&path)?))
+    }
+}
+
+fn parse_address(text: &str) -> Result<Address, Failure> {
+    text.parse()
+        .map_err(|error| Failure::usage(format!("{error}"), "correct --addr, --admin-addr or DEKEYS_ADDR"))
+}
+
+fn format_of(word: Option<&str>) -> Result<Format, Failure> {
+    match word {
+        None | Some("text") => Ok(Format::Text),
+        Some("json") => Ok(Format::Json),
+        Some("jsonl") => Ok(Format::Jsonl),
+        Some(other) => {
+            let what = format!("DEKEYS_OUTPUT is `{other}`");
+            Err(Failure::usage(what, "write text, json or jsonl"))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What other parts of dekeys do for a command. Each function is one call into `setup`, `mock` or `operations`.
+
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit;
+use super::failure::Failure;
+use super::init::{InitPlan, UnsealWith};
+use crate::base::money::Money;
+use crate::base::random::Random;
+use crate::base::secret::SecretBytes;
+use crate::base::time::Timestamp;
+use crate::config::Loaded;
+use crate::mock::{self, MockOptions};
+use crate::model::scope::Name;
+use crate::operations::openapi as document;
+use crate::problem;
+use crate::service::init::Init;
+use crate::setup::{self, SetupError};
+
+/// Makes an instance: its id, for the person to see.
+pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Failure> {
+    let key = match plan.unseal {
+        UnsealWith::Passphrase(passphrase) => setup::passphrase(passphrase),
+        UnsealWith::KeyFile(text) => setup::key_file(&text)?,
+    };
+    let init = Init {
+        mode: plan.mode,
+        operator: plan.operator,
+        approvers: plan.approvers,
+        quorum: plan.quorum,
+        solo: plan.solo,
+    };
+    let instance = setup::init(&loaded.config, init, key).await?;
+    Ok(instance.id.to_string())
+}
+
+/// Signs a payment of at most `most` for what a 402 asks for: the value of `PAYMENT-SIGNATURE`.
+pub(crate) fn pay(
+    wallet: &SecretBytes,
+    required: &Value,
+    most: Money,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<String, Failure> {
+    setup::pay(wallet, required, most, now, random).map_err(|why| {
+        Failure::new(
+            "price_too_high",
+            exit::PAYMENT,
+            why,
+            "raise --max-price, or ask for less",
+        )
+    })
+}
+
+/// Runs a mock vendor until it is told to stop.
+pub(crate) async fn mock(
+    vendor: &Name,
+    manifest: Option<&str>,
+    listen: &str,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let manifest = mock::manifest(vendor, manifest).map_err(|why| {
+        Failure::new(
+            "manifest_invalid",
+            exit::FAILED,
+            why,
+            "dekeys vendor ls shows what there is",
+        )
+    })?;
+    let listen = listen
+        .parse()
+        .map_err(|_| Failure::usage(format!("`{listen}` is not an address"), "--listen 127.0.0.1:0"))?;
+    let options = MockOptions {
+        listen,
+        ..MockOptions::default()
+    };
+    let started = mock::MockVendor::start(&manifest, options).await;
+    let running =
+        started.map_err(|error| Failure::new("mock", exit::FAILED, error.to_string(), "see vendors/README.md"))?;
+    let fields: serde_json::Map<String, Value> = running
+        .root_fields()
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    let facts =
+        json!({ "object": "mock_vendor", "vendor": vendor, "url": running.url().as_str(), "root_fields": fields });
+    context.print(&format!("{facts}\n"))?;
+    setup::server::until_stopped().await;
+    Ok(())
+}
+
+/// The OpenAPI document.
+pub(crate) fn openapi() -> Value {
+    document::document()
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        let code = problem::code(error.code()).unwrap_or(problem::INTERNAL);
+        Self::new(code.code, code.exit, error.to_string(), code.fix)
+    }
+}

@@ -1,0 +1,231 @@
+//! `dekeys token`: explained, narrowed and checked on this machine, without the server.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::output::{Format, visible_lines};
+use crate::base::secret::SecretText;
+use crate::base::time::Ttl;
+use crate::client::token::{self, Authorized, Inspection, Narrowing, Use};
+use crate::client::{Keys, Request, secret};
+use crate::model::claims::UseKind;
+use crate::model::scope::{Name, Reference, Scope};
+
+pub(crate) const EXAMPLE: &str = "Example: dekeys token inspect token";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Say in plain words what a token allows
+    #[command(after_help = "Example: dekeys token inspect token\nExample: dekeys token inspect - < token")]
+    Inspect {
+        /// The token's file; `-` is standard input; `--token-file` if absent
+        file: Option<PathBuf>,
+        /// Check its signatures with what `GET /v1/keys` answered
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+    },
+    /// Add a block that allows less; needs no key and no server
+    Attenuate(AttenuateArgs),
+    /// Check signatures, time and, with --ref, whether it allows a use
+    Verify(VerifyArgs),
+}
+
+/// What `attenuate` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dekeys token attenuate token --audience prim-infer --ttl 5m --out-token pinned")]
+pub(crate) struct AttenuateArgs {
+    /// The token's file; `-` is standard input; `--token-file` if absent
+    file: Option<PathBuf>,
+    /// Only this prim. Repeat
+    #[arg(long, value_name = "PRIM")]
+    audience: Vec<Name>,
+    /// Only this vendor. Repeat
+    #[arg(long, value_name = "NAME")]
+    vendor: Vec<Name>,
+    /// Only this scope. Repeat
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<Scope>,
+    /// Only for this use. Repeat
+    #[arg(long = "use", value_name = "USE")]
+    uses: Vec<Purpose>,
+    /// Only for so long from now
+    #[arg(long, value_name = "SPAN")]
+    ttl: Option<Ttl>,
+    /// Only this HTTP method; forwarding only. Repeat
+    #[arg(long, value_name = "METHOD")]
+    method: Vec<String>,
+    /// Only paths that begin with this; forwarding only
+    #[arg(long, value_name = "PATH")]
+    path_prefix: Option<String>,
+    /// Nothing can be added afterwards (biscuit's word is sealed)
+    #[arg(long = "final")]
+    last: bool,
+    /// Write the token to this file (mode 0600) instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out_token: Option<PathBuf>,
+}
+
+/// What `verify` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dekeys token verify token --keys keys.json\n\
+    Example: dekeys token verify token --addr https://dekeys.example.org --ref dk://openai/chat:write --as prim-infer")]
+pub(crate) struct VerifyArgs {
+    /// The token's file; `-` is standard input; `--token-file` if absent
+    file: Option<PathBuf>,
+    /// What `GET /v1/keys` answered; asked for at the address if absent
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Whether it allows this
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<Reference>,
+    /// For this use
+    #[arg(long = "use", value_name = "USE", default_value = "resolve", requires = "reference")]
+    purpose: Purpose,
+    /// By this prim
+    #[arg(long = "as", value_name = "PRIM", requires = "reference")]
+    prim: Option<Name>,
+    /// With this method; forwarding only
+    #[arg(long, value_name = "METHOD", requires = "reference")]
+    method: Option<String>,
+    /// At this path; forwarding only
+    #[arg(long, value_name = "PATH", requires = "reference")]
+    path: Option<String>,
+}
+
+/// [`UseKind`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// A prim gets the key.
+    Resolve,
+    /// dekeys sends the request.
+    Forward,
+    /// The holder manages its grant.
+    Manage,
+}
+
+impl From<Purpose> for UseKind {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Resolve => Self::Resolve,
+            Purpose::Forward => Self::Forward,
+            Purpose::Manage => Self::Manage,
+        }
+    }
+}
+
+/// Runs a verb.
+pub(crate) async fn run(verb: &Token, context: &mut Context<'_>) -> Result<(), Failure> {
+    match verb {
+        Token::Inspect { file, keys } => {
+            let token = read(file.as_deref(), context)?;
+            let keys = keys.as_deref().map(|path| read_keys(path, context)).transpose()?;
+            let inspection = token::inspect(&token, keys.as_ref())?;
+            show(&inspection, None, context)
+        }
+        Token::Attenuate(args) => attenuate(args, context),
+        Token::Verify(args) => verify(args, context).await,
+    }
+}
+
+fn attenuate(args: &AttenuateArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let narrowing = Narrowing {
+        prims: args.audience.clone(),
+        vendors: args.vendor.clone(),
+        scopes: args.scope.clone(),
+        uses: args.uses.iter().map(|purpose| (*purpose).into()).collect(),
+        until: args.ttl.map(|ttl| context.now().plus(ttl)),
+        methods: args.method.clone(),
+        path_prefix: args.path_prefix.clone(),
+        seal: args.last,
+    };
+    if narrowing == Narrowing::default() {
+        let fix = "say how: --audience, --vendor, --scope, --use, --ttl, --method, --path-prefix or --final";
+        return Err(Failure::usage("nothing is narrowed", fix));
+    }
+    let token = read(args.file.as_deref(), context)?;
+    let narrower = token::attenuate(&token, &narrowing)?;
+    match &args.out_token {
+        Some(path) => {
+            secret::write_over(path, &narrower, context.world.random.as_ref())?;
+            context.say(&format!("the token is in {}", path.display()))
+        }
+        None if context.style.format == Format::Text => Ok(secret::write_to(&mut context.world.stdout, &narrower)?),
+        None => {
+            let body = secret::object(&[("token", &narrower)]);
+            super::output::raw(&mut context.world.stdout, &body)
+        }
+    }
+}
+
+async fn verify(args: &VerifyArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let token = read(args.file.as_deref(), context)?;
+    let keys = if let Some(path) = &args.keys {
+        read_keys(path, context)?
+    } else {
+        let client = context.stranger()?;
+        let reply = context.send(&client, &Request::get(&["v1", "keys"])).await?;
+        Keys::parse(&reply.body)?
+    };
+    let wanted = args.reference.clone().map(|reference| Use {
+        reference,
+        kind: args.purpose.into(),
+        prim: args.prim.clone(),
+        method: args.method.clone(),
+        path: args.path.clone(),
+    });
+    let (inspection, authorized) = token::verify(&token, &keys, wanted.as_ref(), context.now())?;
+    show(&inspection, Some(&Checked(authorized)), context)
+}
+
+/// The token was verified, and allows the use that was asked about, if one was.
+struct Checked(Option<Authorized>);
+
+fn show(inspection: &Inspection, checked: Option<&Checked>, context: &mut Context<'_>) -> Result<(), Failure> {
+    if context.style.format != Format::Text {
+        let mut value = serde_json::to_value(inspection).unwrap_or_default();
+        if let (Some(Checked(allowed)), Some(members)) = (checked, value.as_object_mut()) {
+            members.insert("valid".to_owned(), json!(true));
+            let until = allowed
+                .as_ref()
+                .map(|yes| ("allowed_until".to_owned(), json!(yes.until)));
+            members.extend(until);
+        }
+        return context.show_value(&value, &[]);
+    }
+    context.print(&visible_lines(&inspection.to_string()))?;
+    match checked {
+        None => Ok(()),
+        Some(Checked(None)) => context.print("VALID; whether it was revoked, only the instance knows"),
+        Some(Checked(Some(yes))) => {
+            let pinned = yes.pinned.as_ref().map(|prim| format!(", pinned to {prim}"));
+            let (until, pinned) = (yes.until, pinned.unwrap_or_default());
+            context.print(&format!(
+                "ALLOWED until {until}{pinned}; whether it was revoked, only the instance knows"
+            ))
+        }
+    }
+}
+
+/// The token that is named, from its file or standard input. Never from an argument, which others could see.
+pub(crate) fn read(file: Option<&Path>, context: &mut Context<'_>) -> Result<SecretText, Failure> {
+    let path = file.map(Path::to_owned).or_else(|| context.globals.token_file.clone());
+    let path = path.ok_or_else(|| Failure::usage("no token was named", "give its file, `-`, or --token-file FILE"))?;
+    let shown = path.to_string_lossy();
+    if shown.starts_with("dkt_") {
+        let fix = "write it to a file, or: dekeys token inspect - < FILE";
+        return Err(Failure::usage(
+            "a token on the command line can be seen by others on this machine",
+            fix,
+        ));
+    }
+    context.read_secret(&path)
+}
+
+fn read_keys(path: &Path, context: &mut Context<'_>) -> Result<Keys, Failure> {
+    Ok(Keys::parse(context.read_text(path)?.as_bytes())?)
+}

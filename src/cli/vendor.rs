@@ -1,0 +1,232 @@
+//! `dekeys vendor`: what can be connected, and root credentials going in. They never come out.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::context::Context;
+use super::exit;
+use super::failure::Failure;
+use super::hook;
+use super::output::{Column, Kind};
+use super::page::{list, rows, text};
+use super::principal::nearest;
+use crate::base::secret::SecretText;
+use crate::client::{Request, secret};
+use crate::model::scope::Name;
+
+pub(crate) const EXAMPLE: &str = "Example: dekeys vendor connect openrouter --root-key-file key";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vendor {
+    /// Vendors, connected and available
+    #[command(after_help = "Example: dekeys vendor ls")]
+    Ls,
+    /// One vendor
+    #[command(after_help = "Example: dekeys vendor show openrouter")]
+    Show {
+        /// The vendor
+        name: Name,
+    },
+    /// Enter a root credential
+    Connect(ConnectArgs),
+    /// Ask the vendor something harmless with the root credential
+    #[command(after_help = "Example: dekeys vendor test openrouter")]
+    Test {
+        /// The vendor
+        name: Name,
+    },
+    /// Run a vendor that is none, on this machine, to try a manifest
+    #[command(after_help = "Example: dekeys vendor mock demo --listen 127.0.0.1:9100")]
+    Mock {
+        /// The vendor whose manifest it follows
+        name: Name,
+        /// A manifest of your own
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// Where it listens
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+        listen: String,
+    },
+}
+
+/// What `connect` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dekeys vendor connect openrouter                      asks for the key\n\
+    Example: dekeys vendor connect openrouter --root-key-file key\n\
+    Example: dekeys vendor connect twilio --field account_sid=@sid --field auth_token=@token\n\
+    Example: pass show openrouter | dekeys vendor connect openrouter --root-key-file -"
+)]
+pub(crate) struct ConnectArgs {
+    /// The vendor
+    name: Name,
+    /// A file with the root credential, if it has one field; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "fields")]
+    root_key_file: Option<PathBuf>,
+    /// A field of the root credential, from a file; `@-` is standard input. Repeat
+    #[arg(long = "field", value_name = "NAME=@FILE", value_parser = super::serve::pair)]
+    fields: Vec<(String, String)>,
+    /// A parameter of the manifest; not secret. Repeat
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = super::serve::pair)]
+    params: Vec<(String, String)>,
+    /// Another address than the manifest's; test instances only
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// A manifest of your own
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+}
+
+const LIST: &[Column] = &[
+    Column("vendor", "/name", Kind::Plain),
+    Column("title", "/title", Kind::Plain),
+    Column("state", "/state", Kind::Plain),
+    Column("class", "/class", Kind::Plain),
+    Column("evidence", "/evidence", Kind::Plain),
+    Column("scopes", "/scopes", Kind::Plain),
+];
+
+const FULL: &[Column] = &[
+    Column("vendor", "/name", Kind::Plain),
+    Column("title", "/title", Kind::Plain),
+    Column("state", "/state", Kind::Plain),
+    Column("scopes", "/scopes", Kind::Plain),
+    Column("class", "/class", Kind::Plain),
+    Column("evidence", "/evidence", Kind::Plain),
+    Column("resale", "/resale", Kind::Plain),
+    Column("can mint", "/can_mint", Kind::Plain),
+    Column("ends keys itself", "/vendor_expiry", Kind::Plain),
+    Column("hosts", "/hosts", Kind::Plain),
+    Column("root fields", "/root_fields", Kind::Plain),
+    Column("manifest", "/manifest", Kind::Plain),
+    Column("connected", "/connected", Kind::Time),
+];
+
+const TEST: &[Column] = &[
+    Column("vendor", "/vendor", Kind::Plain),
+    Column("ok", "/ok", Kind::Plain),
+    Column("trouble", "/trouble", Kind::Plain),
+];
+
+/// Runs a verb.
+pub(crate) async fn run(verb: &Vendor, context: &mut Context<'_>) -> Result<(), Failure> {
+    match verb {
+        Vendor::Ls => context.page(&Request::get(&["v1", "vendors"]), LIST, "vendors").await,
+        Vendor::Show { name } => {
+            let reply = context.ask(&Request::get(&["v1", "vendors", name.as_str()])).await;
+            match reply {
+                Ok(reply) => context.show(&reply, FULL).map(drop),
+                Err(failure) => Err(suggest(failure, name, context).await?),
+            }
+        }
+        Vendor::Connect(args) => connect(args, context).await,
+        Vendor::Test { name } => {
+            let request = Request::post(&["v1", "vendors", name.as_str(), "test"]);
+            let answer = context.ask_and_show(&request, TEST).await?;
+            if answer.get("ok") == Some(&Value::Bool(true)) {
+                return Ok(());
+            }
+            let fix = format!("enter it again: dekeys vendor connect {name}");
+            let failure = Failure::new(
+                "vendor_refused",
+                exit::FAILED,
+                format!("{name} does not accept it"),
+                fix,
+            );
+            Err(failure.because(text(&answer, "/trouble")))
+        }
+        Vendor::Mock { name, manifest, listen } => {
+            let manifest = manifest.as_deref().map(|path| context.read_text(path)).transpose()?;
+            hook::mock(name, manifest.as_deref(), listen, context).await
+        }
+    }
+}
+
+async fn connect(args: &ConnectArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let manifest = args
+        .manifest
+        .as_deref()
+        .map(|path| context.read_text(path))
+        .transpose()?;
+    let fields = fields(args, context).await?;
+    let fields: Vec<(&str, &SecretText)> = fields.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    let params: Map<String, Value> = args
+        .params
+        .iter()
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
+    let mut plain = Map::new();
+    plain.insert("params".to_owned(), Value::Object(params));
+    plain.extend(manifest.map(|text| ("manifest".to_owned(), json!(text))));
+    plain.extend(args.base_url.as_ref().map(|url| ("base_url".to_owned(), json!(url))));
+    let body = secret::with_member(&plain, "fields", &secret::object(&fields));
+    let request = Request::put(&["v1", "vendors", args.name.as_str(), "root-credential"]).bytes(body);
+    context.ask_and_show(&request, FULL).await?;
+    context.say(&format!("stored; try it: dekeys vendor test {}", args.name))
+}
+
+/// The root credential's fields: from files, or asked for one by one.
+async fn fields(args: &ConnectArgs, context: &mut Context<'_>) -> Result<Vec<(String, SecretText)>, Failure> {
+    if !args.fields.is_empty() {
+        return args.fields.iter().map(|field| given(field, context)).collect();
+    }
+    let wanted = wanted(args, context).await?;
+    match (&args.root_key_file, wanted.as_slice()) {
+        (Some(path), [one]) => Ok(vec![(one.clone(), context.read_secret(path)?)]),
+        (Some(_), several) => {
+            let names: Vec<String> = several.iter().map(|name| format!("--field {name}=@FILE")).collect();
+            let what = format!("a root credential of {} has {} fields", args.name, several.len());
+            Err(Failure::usage(what, names.join(" ")))
+        }
+        (None, names) => names
+            .iter()
+            .map(|name| {
+                let question = format!("{} {name}", args.name);
+                Ok((
+                    name.clone(),
+                    context.type_secret(&question, "--root-key-file or --field")?,
+                ))
+            })
+            .collect(),
+    }
+}
+
+fn given((name, from): &(String, String), context: &mut Context<'_>) -> Result<(String, SecretText), Failure> {
+    let path = from.strip_prefix('@').ok_or_else(|| {
+        let what = format!("the value of `{name}` stands on the command line, where others can see it");
+        Failure::usage(what, format!("write it to a file: --field {name}=@FILE"))
+    })?;
+    Ok((name.clone(), context.read_secret(Path::new(path))?))
+}
+
+/// Which fields the vendor's root credential has; with a manifest of one's own, what that says.
+async fn wanted(args: &ConnectArgs, context: &mut Context<'_>) -> Result<Vec<String>, Failure> {
+    if args.manifest.is_some() {
+        let fix = "--field NAME=@FILE for each field under [root] in the manifest";
+        return Err(Failure::usage("with a manifest of your own the fields are named", fix));
+    }
+    let request = Request::get(&["v1", "vendors", args.name.as_str()]);
+    let vendor = match context.ask(&request).await {
+        Ok(reply) => reply.json(),
+        Err(failure) => return Err(suggest(failure, &args.name, context).await?),
+    };
+    let names = list(&vendor, "/root_fields");
+    Ok(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// The failure, with the vendor that was probably meant.
+async fn suggest(failure: Failure, name: &Name, context: &mut Context<'_>) -> Result<Failure, Failure> {
+    if failure.code() != "not_found" {
+        return Ok(failure);
+    }
+    let answer = context.ask(&Request::get(&["v1", "vendors"])).await?.json();
+    let near = nearest(name.as_str(), rows(&answer).iter().map(|row| text(row, "/name")));
+    let fix = near.map_or_else(
+        || "dekeys vendor ls; or bring a manifest: --manifest FILE".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Ok(failure.or_fix("not_found", || fix))
+}
