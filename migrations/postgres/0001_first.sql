@@ -147,6 +147,7 @@ CREATE TABLE grants (
     mac BYTEA NOT NULL
 );
 CREATE INDEX grants_of ON grants (principal, id);
+CREATE INDEX grants_held ON grants (holder, id);
 CREATE INDEX grants_due ON grants (expires) WHERE state IN ('active', 'pending_approval');
 -- Which policies a grant's items name. Only to find grants.
 CREATE TABLE grant_policies (

@@ -57,7 +57,7 @@ impl From<&Error> for Problem {
                 INSUFFICIENT_SCOPE,
                 "the token must be narrowed to this prim, for at most 5 minutes",
             )
-            .fix("The agent narrows it before it sends it: `dekeys token attenuate --prim NAME --ttl 5m`."),
+            .fix("The agent narrows it before it sends it: `dekeys token attenuate --audience NAME --ttl 5m`."),
             Error::Vendor {
                 retryable, retry_after, ..
             } => vendor_failed(&text, *retryable, *retry_after),

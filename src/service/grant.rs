@@ -139,27 +139,25 @@ pub async fn show(app: &App, context: &Context, id: GrantId) -> Result<GrantView
     view(app, &grant, resolves).await
 }
 
-/// The caller's grants, newest first; an operator sees all.
+/// The caller's grants, newest first: those of a principal, those a key holds, all for an operator.
 ///
 /// # Errors
 /// [`Error::SignatureRequired`].
 pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<GrantView>, Error> {
-    let principal = match &context.caller {
+    let filter = match &context.caller {
         Caller::Anonymous => return Err(Error::SignatureRequired),
-        Caller::Key(_) => return Ok(List::page(Vec::new(), page.limit()?)),
-        Caller::Principal(principal) => principal,
+        Caller::Key(key) => GrantFilter {
+            holder: Some(*key),
+            ..GrantFilter::default()
+        },
+        Caller::Principal(principal) if principal.kind == PrincipalKind::Operator => GrantFilter::default(),
+        Caller::Principal(principal) => GrantFilter {
+            principal: Some(principal.id),
+            ..GrantFilter::default()
+        },
     };
-    let own = (principal.kind != PrincipalKind::Operator).then_some(principal.id);
     let mut tx = app.store.read().await?;
-    let rows = tx
-        .grants(
-            &GrantFilter {
-                principal: own,
-                ..GrantFilter::default()
-            },
-            &page.page()?,
-        )
-        .await?;
+    let rows = tx.grants(&filter, &page.page()?).await?;
     drop(tx);
     let mut views = Vec::with_capacity(rows.len());
     for stored in rows {

@@ -6,6 +6,7 @@ use crate::base::id::{GrantId, PrincipalId};
 use crate::base::time::Timestamp;
 use crate::model::control::Stored;
 use crate::model::grant::{Grant, GrantState};
+use crate::model::principal::PublicKey;
 use crate::model::scope::Name;
 
 macro_rules! select {
@@ -25,6 +26,8 @@ macro_rules! select {
 pub struct GrantFilter {
     /// Of this principal.
     pub principal: Option<PrincipalId>,
+    /// Whose holder signs with this key.
+    pub holder: Option<PublicKey>,
     /// In this state.
     pub state: Option<GrantState>,
     /// With an item under this policy.
@@ -117,6 +120,7 @@ impl ReadTx {
         self.ask(all)
             .filter(" AND p.policy = ", filter.policy.as_ref())
             .filter(" AND g.principal = ", filter.principal)
+            .filter(" AND g.holder = ", filter.holder.map(|key| key.to_string()))
             .filter(" AND g.state = ", filter.state.map(GrantState::as_str))
             .filter(" AND g.id < ", page.after.as_ref())
             .filter(" ORDER BY g.id DESC LIMIT ", Some(page.limit))

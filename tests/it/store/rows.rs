@@ -279,6 +279,12 @@ pub(super) async fn grants_come_back_as_they_went_in(store: Store) {
         ..GrantFilter::default()
     };
     assert_eq!(tx.grants(&of_bare, &Page::first(9)).await.unwrap(), [bare.clone()]);
+    let held = GrantFilter {
+        holder: full.unverified.holder,
+        ..GrantFilter::default()
+    };
+    assert!(held.holder.is_some());
+    assert_eq!(tx.grants(&held, &Page::first(9)).await.unwrap(), [full.clone()]);
     let both = GrantFilter {
         state: Some(GrantState::Active),
         policy: Some(name("readers")),
