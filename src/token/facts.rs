@@ -13,7 +13,7 @@ use super::mint::MintAsk;
 use super::profile::{Refusal, Stated, Value, Walked, Why};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::claims::{Claims, UseKind};
-use crate::model::scope::Name;
+use crate::model::scope::{Name, Scope};
 
 /// Instances share no clock: a token is good from this long before its making.
 const CLOCKS_DIFFER: Ttl = Ttl::from_secs(30);
@@ -156,7 +156,7 @@ fn expires(facts: &[Stated]) -> Result<Timestamp, &'static str> {
     }
 }
 
-fn rights(facts: &[Stated]) -> Result<Vec<(Name, crate::model::scope::Scope)>, &'static str> {
+fn rights(facts: &[Stated]) -> Result<Vec<(Name, Scope)>, &'static str> {
     let pairs = facts.iter().filter_map(|fact| match fact.terms.as_slice() {
         [Value::Text(vendor), Value::Text(scope)] => Some((vendor, scope)),
         _ => None,

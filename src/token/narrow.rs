@@ -52,7 +52,7 @@ pub fn attenuate(token: &str, narrowing: &Narrowing) -> Result<SecretText, Token
         biscuit = biscuit.seal().map_err(internal)?;
     }
     let bytes = biscuit.to_vec().map_err(internal)?;
-    let narrower = text::encode(mode, &bytes)?;
+    let narrower = text::encode(mode, &bytes).map(SecretText::new)?;
     profile::walk(&bytes)?;
     Ok(narrower)
 }
@@ -90,7 +90,6 @@ fn some<T: AsRef<str>>(subject: Subject, words: &[T]) -> Option<biscuit_auth::bu
     (!words.is_empty()).then(|| one_of(subject, words))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-fn internal(error: error::Token) -> TokenError {
-    TokenError::Internal(format!("narrowing failed: {error}"))
+fn internal<E>(_: E) -> TokenError {
+    TokenError::Internal("narrowing the token failed".to_owned())
 }

@@ -4,6 +4,9 @@
 //! minutes whatever its time limit says. So added blocks may only check, over a fixed list of facts, with
 //! operations that always end and never fail. Nothing is printed and parsed again on the way: names are compared
 //! as the symbol table has them, so that a name made to look like syntax gains nothing.
+//!
+//! Blocks written with an official biscuit library pass if they keep to this. The operators `&&` and `||` do not
+//! (they are closures since Datalog 3.3): write a comma, or `or`.
 
 use biscuit_auth::datalog::SymbolTable;
 use biscuit_auth::format::schema;

@@ -340,9 +340,9 @@ fn minting_refuses_what_could_not_be_used() {
     world.rights.clear();
     assert!(matches!(mint(&world.roots, &world.ask()), Err(TokenError::Internal(_))));
     let right = |number: usize| (name(&format!("vendor-{number}")), scope("a:b"));
-    world.rights = (0..59).map(right).collect();
+    world.rights = (0..60).map(right).collect();
     assert!(matches!(mint(&world.roots, &world.ask()), Err(TokenError::Internal(_))));
-    world.rights.truncate(58);
+    world.rights.truncate(59);
     assert!(world.parse(&world.token()).is_ok());
     let long = |number: usize| {
         (
@@ -350,7 +350,7 @@ fn minting_refuses_what_could_not_be_used() {
             scope(&format!("{}{number:02}:b", "a".repeat(124))),
         )
     };
-    world.rights = (0..58).map(long).collect();
+    world.rights = (0..59).map(long).collect();
     assert_eq!(mint(&world.roots, &world.ask()).err(), Some(TokenError::TooLarge));
 }
 
