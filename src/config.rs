@@ -1,7 +1,7 @@
 //! Configuration: defaults, then the file, then the environment, then flags; the later wins. Every value knows
 //! where it came from, every key that does not exist is refused, and no secret stands in it: secrets are files.
 //!
-//! [`keys`] has one row for each key; `docs/configuration.md` is made from it.
+//! [`KEYS`] has one row for each key; `docs/configuration.md` is made from it.
 
 mod error;
 mod keys;
