@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &ApiArgs, context: &mut Context<'_>) -> Result<(),
     let mut after: Option<String> = None;
     loop {
         let request = request(args, &method, body.clone(), after.as_deref());
-        let reply = context.send(&client, &request).await?;
+        let reply = context.send_for_any(&client, &request).await?;
         if !args.paginate {
             return print(args, &reply, context);
         }

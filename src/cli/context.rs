@@ -15,7 +15,7 @@ use super::{Colour, Globals, exit};
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::client::secret::{self, SecretFileError};
-use crate::client::{Address, Client, KeyFile, Reply, Request};
+use crate::client::{Address, Client, ClientError, KeyFile, Reply, Request};
 
 /// The default addresses.
 const ADDR: &str = "http://127.0.0.1:8402";
@@ -127,8 +127,18 @@ impl<'w> Context<'w> {
         )?)
     }
 
-    /// Sends a request, and says so with `--verbose`.
+    /// Sends a request whose good answer is JSON.
     pub(crate) async fn send(&mut self, client: &Client, request: &Request) -> Result<Reply, Failure> {
+        let reply = self.send_for_any(client, request).await?;
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&reply.body).is_ok() {
+            return Ok(reply);
+        }
+        let (address, status) = (client.address().clone(), reply.status);
+        Err(ClientError::Foreign { address, status }.into())
+    }
+
+    /// Sends a request, and says so with `--verbose`.
+    pub(crate) async fn send_for_any(&mut self, client: &Client, request: &Request) -> Result<Reply, Failure> {
         self.trace(&format!("> {} {}{}", request.method, client.address(), request.path()))?;
         let reply = client.send(request).await;
         match &reply {

@@ -17,7 +17,7 @@ use crate::client::{Reply, Request, secret};
 #[command(
     after_help = "Example: dekeys unseal                       asks for the passphrase\n\
     Example: dekeys unseal --unseal-key-file unseal.key\n\
-    Example: pass show dekeys | dekeys unseal --passphrase-file -"
+    Example: pass show unseal | dekeys unseal --passphrase-file -"
 )]
 pub(crate) struct UnsealArgs {
     /// The key file that `init` made; `-` is standard input
