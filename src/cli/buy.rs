@@ -114,6 +114,9 @@ impl Purchase<'_> {
                 let key = self.idempotency_key.clone();
                 Err(Failure::from(refused).or_fix("approval_pending", || format!("{wait} {key}")))
             }
+            "payment_required" => Err(Failure::from(refused).or_fix("payment_required", || {
+                "pay on a test network: --pay-key-file FILE --max-price AMOUNT; else with an x402 wallet of your own".to_owned()
+            })),
             "payment_unknown" => Err(self.unsure(refused.into())),
             _ => Err(refused.into()),
         }

@@ -26,6 +26,8 @@ pub(crate) struct Context<'w> {
     pub world: &'w mut World,
     pub globals: Globals,
     pub style: Style,
+    /// The login that was kept is what proves the caller.
+    kept_login: bool,
 }
 
 impl<'w> Context<'w> {
@@ -56,7 +58,12 @@ impl<'w> Context<'w> {
             quiet: globals.quiet,
             now: world.clock.now(),
         };
-        let context = Self { world, globals, style };
+        let context = Self {
+            world,
+            globals,
+            style,
+            kept_login: false,
+        };
         (context, wanted.map(drop))
     }
 
@@ -98,6 +105,7 @@ impl<'w> Context<'w> {
             (None, Some(_)) => None,
             (None, None) => self.stored_login()?,
         };
+        self.kept_login = signer.is_none() && self.globals.token_file.is_none() && login.is_some();
         self.client_with(address, signer, login)
     }
 
@@ -148,7 +156,14 @@ impl<'w> Context<'w> {
             }
             Err(error) => self.trace(&format!("< {error}"))?,
         }
-        Ok(reply?)
+        reply.map_err(|error| {
+            let failure = Failure::from(error);
+            if self.kept_login && failure.exit() == exit::UNAUTHENTICATED {
+                let code = failure.code().to_owned();
+                return failure.or_fix(&code, || "your login is over: dekeys login --key-file FILE".to_owned());
+            }
+            failure
+        })
     }
 
     /// Sends a request to the public address.

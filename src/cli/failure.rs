@@ -11,6 +11,7 @@ use crate::client::secret::SecretFileError;
 use crate::client::token::TokenError;
 use crate::client::{ClientError, InvalidKeys, KeyFileError, Refused};
 use crate::config::ConfigErrors;
+use crate::problem::exit_code;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -112,11 +113,13 @@ impl From<Refused> for Failure {
         if !refused.detail.is_empty() && refused.detail != refused.title {
             why.push(refused.detail);
         }
-        why.extend(errors(&refused.body));
+        // A single error often is the detail.
+        let detail = why.first().cloned();
+        why.extend(errors(&refused.body, detail.as_deref()));
         why.extend(refused.retry_after.map(|seconds| format!("Try again in {seconds} s.")));
         Self::Told(Box::new(Told {
             what: lower(&refused.title),
-            exit: exit::of_problem(&refused.code, refused.status),
+            exit: exit_code(&refused.code, refused.status),
             code: refused.code,
             why,
             fix: refused.fix,
@@ -127,15 +130,16 @@ impl From<Refused> for Failure {
 }
 
 /// The members of `errors`: one line each, with what to write instead.
-fn errors(body: &Value) -> Vec<String> {
+fn errors(body: &Value, detail: Option<&str>) -> Vec<String> {
+    let said = |error: &&Value| error.get("message").and_then(Value::as_str) == detail;
     list(body, "/errors")
         .iter()
+        .filter(|error| !said(error))
         .map(|error| {
             let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-            let place = match (error.get("line"), error.get("column")) {
-                (Some(Value::Number(line)), Some(Value::Number(column))) => format!("{line}:{column}: "),
-                _ if text("pointer").is_empty() => String::new(),
-                _ => format!("{}: ", text("pointer")),
+            let place = match text("pointer") {
+                "" => String::new(),
+                pointer => format!("{pointer}: "),
             };
             let fix = text("fix");
             let fix = if fix.is_empty() {
@@ -208,8 +212,8 @@ impl From<SecretFileError> for Failure {
 impl From<KeyFileError> for Failure {
     fn from(error: KeyFileError) -> Self {
         Self::new(
-            "key_file",
-            exit::FAILED,
+            "key_file_invalid",
+            exit::UNAUTHENTICATED,
             error.to_string(),
             "make one: dekeys key new FILE",
         )
@@ -273,7 +277,7 @@ impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         let told = Self::new(
             "config_invalid",
-            exit::FAILED,
+            exit::USAGE,
             "the configuration is not valid",
             "dekeys config show lists every key",
         );

@@ -83,6 +83,9 @@ pub(crate) fn raw(out: &mut dyn Write, body: &[u8]) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// The narrowest terminal to which tables are fitted.
+const NARROWEST: u16 = 60;
+
 fn list(out: &mut dyn Write, style: Style, rows: &[Value], columns: &[Column]) -> Result<(), Failure> {
     if !style.terminal.stdout {
         for row in rows {
@@ -95,12 +98,14 @@ fn list(out: &mut dyn Write, style: Style, rows: &[Value], columns: &[Column]) -
         return Ok(());
     }
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some(width) = style.terminal.width {
-        table.set_width(width);
-    }
+    table.load_style(presets::NOTHING);
+    // Columns of a few letters are worse than lines that the terminal breaks.
+    match style.terminal.width.filter(|width| *width >= NARROWEST) {
+        Some(width) => table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     table.set_header(columns.iter().map(|Column(head, ..)| head.to_uppercase()));
     for row in rows {
         table.add_row(columns.iter().map(|column| column.shown(row, style.now)));
@@ -201,13 +206,14 @@ pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// Rounded to the nearest of the largest unit of which there are at least two.
 fn span_words(span: Ttl) -> String {
     let seconds = span.as_secs();
     match seconds {
         ..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+        120..7170 => format!("{} min", (seconds + 30) / 60),
+        7170..171_000 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} d", (seconds + 43_200) / 86_400),
     }
 }
 
@@ -368,7 +374,11 @@ mod tests {
             (51, "in 51 s"),
             (119, "in 119 s"),
             (900, "in 15 min"),
-            (7200, "in 2 h"),
+            (7169, "in 119 min"),
+            (7170, "in 2 h"),
+            (28_799, "in 8 h"),
+            (170_999, "in 47 h"),
+            (171_000, "in 2 d"),
             (259_200, "in 3 d"),
             (-5, "5 s ago"),
         ] {

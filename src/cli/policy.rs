@@ -187,17 +187,26 @@ async fn look_at(file: &Path, context: &mut Context<'_>) -> Result<Value, Failur
         .map_err(|failure| in_file(failure, &shown))
 }
 
-/// Positions say which file they are in.
+/// Positions say which file they are in: `/grant/max_tll: line 11, column 1: …` becomes `policy.toml:11:1: …`.
 fn in_file(mut failure: Failure, file: &str) -> Failure {
     if let Failure::Told(told) = &mut failure
         && told.code == "policy_invalid"
     {
-        let placed = |line: &String| line.starts_with(|first: char| first.is_ascii_digit());
-        for line in told.why.iter_mut().filter(|line| placed(line)) {
-            *line = format!("{file}:{line}");
+        for line in &mut told.why {
+            if let Some(placed) = placed(line, file) {
+                *line = placed;
+            }
         }
     }
     failure
+}
+
+fn placed(line: &str, file: &str) -> Option<String> {
+    let (_, position) = line.split_once(": line ")?;
+    let (row, rest) = position.split_once(", column ")?;
+    let (column, message) = rest.split_once(": ")?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (number(row) && number(column)).then(|| format!("{file}:{row}:{column}: {message}"))
 }
 
 fn findings(proposal: &Value, file: &Path) -> Vec<String> {

@@ -25,8 +25,9 @@ pub(crate) enum Receipt {
     /// Check a receipt offline against its log's public key
     #[command(
         after_help = "Example: dekeys receipt verify receipt.json --public-key log.pub\n\
-            Example: dekeys api /v1/keys > keys.json; dekeys receipt verify receipt.json --keys keys.json",
-        group = ArgGroup::new("log_key").required(true).args(["public_key", "keys"])
+            Example: dekeys api /v1/keys > keys.json; dekeys receipt verify receipt.json --keys keys.json\n\
+            Example: dekeys receipt verify receipt.json --addr https://dekeys.example.org",
+        group = ArgGroup::new("log_key").args(["public_key", "keys"])
     )]
     Verify {
         /// The receipt; `-` is standard input
@@ -49,18 +50,21 @@ pub(crate) async fn run(verb: &Receipt, context: &mut Context<'_>) -> Result<(),
             super::output::raw(&mut context.world.stdout, &reply.body)
         }
         Receipt::Verify { file, public_key, keys } => {
-            let public = log_key(public_key.as_deref(), keys.as_deref(), context)?;
+            let public = log_key(public_key.as_deref(), keys.as_deref(), context).await?;
             let verdict = receipt::verify(&context.read_text(file)?, &public)?;
             show(&verdict, context)
         }
     }
 }
 
-fn log_key(given: Option<&str>, keys: Option<&Path>, context: &mut Context<'_>) -> Result<LogPublic, Failure> {
+/// The key the receipt must be of: given, or the one that the named server says is its own.
+async fn log_key(given: Option<&str>, keys: Option<&Path>, context: &mut Context<'_>) -> Result<LogPublic, Failure> {
     if let Some(path) = keys {
         return Ok(Keys::parse(context.read_text(path)?.as_bytes())?.log);
     }
-    let given = given.unwrap_or_default();
+    let Some(given) = given else {
+        return asked(context).await;
+    };
     if let Ok(key) = given.parse() {
         return Ok(key);
     }
@@ -69,6 +73,17 @@ fn log_key(given: Option<&str>, keys: Option<&Path>, context: &mut Context<'_>) 
         let what = format!("`{given}` holds no verifier key such as `ins_…+8 digits+base64`");
         Failure::usage(what, "it is `log` in what dekeys api /v1/keys prints")
     })
+}
+
+async fn asked(context: &mut Context<'_>) -> Result<LogPublic, Failure> {
+    if context.globals.addr.is_none() {
+        let fix = "--public-key KEY or --keys FILE; or --addr URL, to believe the server that is there";
+        return Err(Failure::usage("a receipt is checked against a key from elsewhere", fix));
+    }
+    let client = context.stranger()?;
+    let reply = context.send(&client, &Request::get(&["v1", "keys"])).await?;
+    context.say(&format!("the log's key is what {} says", client.address()))?;
+    Ok(Keys::parse(&reply.body)?.log)
 }
 
 fn show(verdict: &Verdict, context: &mut Context<'_>) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ const COLUMNS: &[Column] = &[
     Column("lease", "/lease_id", Kind::Plain),
     Column("seconds", "/lease_duration", Kind::Plain),
     Column("version", "/credential/version", Kind::Plain),
-    Column("base url", "/credential/base_url", Kind::Plain),
+    Column("base url", "/credential/inject/base_url", Kind::Plain),
     Column("problem", "/problem/code", Kind::Plain),
 ];
 

@@ -7,5 +7,6 @@ mod process;
 mod requests;
 mod secrets;
 mod stage;
+mod story;
 mod tokens;
 mod tree;

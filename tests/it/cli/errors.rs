@@ -108,14 +108,14 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         answer: || {
             Answer::problem(
-                401,
+                402,
                 "clock_skew",
                 "The clocks differ by 94 s",
                 "",
                 "timedatectl set-ntp true",
             )
         },
-        exit: 4,
+        exit: 6,
         told: "error: the clocks differ by 94 s [clock_skew]\n    fix: timedatectl set-ntp true\n    request req_1\n",
     },
     Mistake {
@@ -242,16 +242,16 @@ fn a_policy_file_is_told_where_it_is_wrong() {
     let server = Server::always(|| {
         let mut answer = Answer::problem(422, "policy_invalid", "The policy is not valid", "", "correct it");
         let mut body: Value = serde_json::from_str(&answer.body).unwrap();
-        body["errors"] = json!([{ "pointer": "/grant/max_tll", "line": 7, "column": 1, "message": "no such key", "fix": "max_ttl" }]);
+        body["errors"] = json!([{ "pointer": "/grant/max_tll", "message": "line 7, column 1: unknown key `max_tll`" }]);
         answer.body = body.to_string();
         answer
     });
     let stage = Stage::new().at(&server);
     let file = stage.file("p.toml", "name = \"p\"\n");
     let ran = stage.run(&format!("policy validate {file}"));
-    assert_eq!(ran.exit, 1);
+    assert_eq!(ran.exit, 2);
     assert!(
-        ran.err.contains(&format!("    {file}:7:1: no such key (max_ttl)\n")),
+        ran.err.contains(&format!("    {file}:7:1: unknown key `max_tll`\n")),
         "{ran:?}"
     );
 }

@@ -30,6 +30,17 @@ fn a_terminal_gets_a_table_and_where_it_goes_on() {
 }
 
 #[test]
+fn a_terminal_too_narrow_for_a_table_breaks_lines_itself() {
+    let server = Server::always(|| Answer::ok(&leases()));
+    for width in [None, Some(10)] {
+        let mut stage = Stage::at_terminal("").at(&server);
+        stage.terminal.width = width;
+        let ran = stage.run("lease ls");
+        assert_eq!(ran.out.lines().count(), 3, "{ran:?}");
+    }
+}
+
+#[test]
 fn a_pipe_gets_a_line_a_thing_without_heading_or_cuts() {
     let server = Server::always(|| Answer::ok(&leases()));
     let ran = Stage::new().at(&server).run("lease ls --limit 2 --after x");

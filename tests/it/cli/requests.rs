@@ -64,10 +64,31 @@ fn a_login_is_kept_for_its_owner_and_used_at_its_address_only() {
 
     assert_eq!(stage.run("grant ls").exit, 0);
     assert_eq!(server.seen()[1].header("authorization"), Some("Bearer dks_CANARY"));
+    assert_eq!(stage.run("whoami").exit, 0);
     let other = Server::always(empty);
     stage.set("DEKEYS_ADDR", &other.url());
     assert_eq!(stage.run("grant ls").exit, 0);
     assert_eq!(other.seen()[0].header("authorization"), None);
+}
+
+#[test]
+fn a_login_that_is_over_is_told() {
+    let server =
+        Server::always(|| Answer::problem(401, "signature_required", "The request must be signed", "", "sign it"));
+    let stage = Stage::new().at(&server);
+    assert!(stage.run("grant ls").err.contains("fix: sign it\n"));
+    let folder = stage.path("home/.config/dekeys");
+    std::fs::create_dir_all(&folder).unwrap();
+    let name = format!("login-{}", server.url().replace([':', '/'], "-"));
+    std::fs::write(folder.join(name), "dks_old").unwrap();
+    let ran = stage.run("grant ls");
+    assert!(
+        ran.exit == 4
+            && ran
+                .err
+                .contains("fix: your login is over: dekeys login --key-file FILE\n"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -252,6 +273,7 @@ fn nothing_is_paid_above_the_limit_on_real_networks_or_unasked() {
     assert_eq!((ran.exit, server.seen().len()), (2, 1), "{ran:?}");
     let ran = Stage::new().at(&server).run("grant create dk://a/b:c");
     assert!(ran.exit == 6 && ran.err.contains("[payment_required]"), "{ran:?}");
+    assert!(ran.err.contains("--pay-key-file FILE"), "{ran:?}");
 }
 
 #[test]

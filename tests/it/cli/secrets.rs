@@ -82,7 +82,7 @@ fn one_item_refused_is_a_command_that_failed() {
     });
     let stage = Stage::new().at(&server);
     let ran = stage.run(&prim(&stage));
-    assert_eq!(ran.exit, 1);
+    assert_eq!(ran.exit, 5);
     assert!(
         ran.err.contains("error: no resolves are left [used_up]") && ran.out.ends_with("used_up\n"),
         "{ran:?}"

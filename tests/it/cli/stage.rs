@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use dekeys::base::random::SeededRandom;
-use dekeys::base::time::{ManualClock, Timestamp};
+use dekeys::base::random::{OsRandom, SeededRandom};
+use dekeys::base::time::{ManualClock, SystemClock, Timestamp};
 use dekeys::cli::{Terminal, World, run_in};
 use dekeys::client::KeyFile;
 use dekeys::httpsig::{self, Parts, Proof};
@@ -40,6 +40,8 @@ pub(super) struct Stage {
     pub stdin: Vec<u8>,
     pub env: Vec<(String, String)>,
     pub dir: tempfile::TempDir,
+    /// The machine's clock and randomness instead of ones that stand still and repeat.
+    pub live: bool,
     seed: std::cell::Cell<u64>,
 }
 
@@ -54,6 +56,7 @@ impl Stage {
             stdin: Vec::new(),
             env: vec![("HOME".to_owned(), home.display().to_string())],
             dir,
+            live: false,
             seed: std::cell::Cell::new(1),
         }
     }
@@ -146,8 +149,16 @@ impl Stage {
                     .find(|(key, _)| key == name)
                     .map(|(_, value)| value.clone())
             }),
-            clock: Arc::new(ManualClock::at(NOW)),
-            random: Arc::new(SeededRandom::new(seed)),
+            clock: if self.live {
+                Arc::new(SystemClock::default())
+            } else {
+                Arc::new(ManualClock::at(NOW))
+            },
+            random: if self.live {
+                Arc::new(OsRandom)
+            } else {
+                Arc::new(SeededRandom::new(seed))
+            },
             pace: Duration::from_millis(1),
         };
         let args = std::iter::once("dekeys").chain(args.iter().copied()).map(Into::into);

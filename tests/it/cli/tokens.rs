@@ -9,7 +9,7 @@ use dekeys::model::instance::Mode;
 use dekeys::token::{MintAsk, RootKeys, mint};
 use serde_json::{Value, json};
 
-use super::stage::{NOW, Stage};
+use super::stage::{Answer, NOW, Server, Stage};
 
 /// A token for `dk://openai/chat:write`, and the keys that prove it, as files.
 fn minted(stage: &Stage, life: Ttl) -> (String, String) {
@@ -216,6 +216,17 @@ fn a_receipt_needs_a_key_from_elsewhere() {
     let good = stage.file("receipt.json", &text);
     let ran = stage.run(&format!("receipt verify {good}"));
     assert!(ran.exit == 2 && ran.err.contains("--public-key"), "{ran:?}");
+    let (_, keys) = minted(&stage, Ttl::from_mins(60));
+    let mut keys: Value = serde_json::from_str(&std::fs::read_to_string(keys).unwrap()).unwrap();
+    keys["log"] = json!(log("ins_test", 4).1);
+    let server = Server::always(move || Answer::ok(&keys));
+    let ran = stage.run(&format!("receipt verify {good} --addr {}", server.url()));
+    assert_eq!(
+        (ran.exit, server.lines()),
+        (0, vec!["GET /v1/keys".to_owned()]),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("the log's key is what http://127.0.0.1:"), "{ran:?}");
     let (_, other) = log("ins_test", 5);
     let ran = stage.args(&["receipt", "verify", &good, "--public-key", &other]);
     assert!(ran.exit == 1 && ran.err.contains("[receipt_invalid]"), "{ran:?}");
