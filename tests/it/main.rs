@@ -1,6 +1,8 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
 
 #[cfg(test)]
+mod acceptance;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod audit;
@@ -18,6 +20,8 @@ mod payment;
 mod policy;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod support;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
