@@ -13,11 +13,15 @@ mod config;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod payment;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod skip;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
