@@ -4,6 +4,7 @@
 use std::pin::Pin;
 
 use super::exact::Offered;
+use super::sim::SimRail;
 use crate::base::time::Timestamp;
 use crate::model::payment::Purchase;
 
@@ -64,4 +65,8 @@ pub trait PaymentRail: Send + Sync {
     fn name(&self) -> &str;
     /// Whether the money is only pretended.
     fn simulated(&self) -> bool;
+    /// The simulated rail, if it is one: to give it trouble, and to see what wallets have.
+    fn sim(&self) -> Option<&SimRail> {
+        None
+    }
 }

@@ -170,6 +170,10 @@ impl PaymentRail for SimRail {
     fn simulated(&self) -> bool {
         true
     }
+
+    fn sim(&self) -> Option<&SimRail> {
+        Some(self)
+    }
 }
 
 const INVALID_STATE: &str = "invalid_transaction_state";

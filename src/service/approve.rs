@@ -270,7 +270,7 @@ async fn counts(app: &App, tx: &mut Tx, approval: &Approval, review: &Review, di
     let Some(stored) = tx.principal(review.principal).await? else {
         return Ok(false);
     };
-    let Ok(principal) = app.vault.authenticate(stored) else {
+    let Ok(principal) = app.authentic("principal", stored).await else {
         return Ok(false);
     };
     let message = verdict_bytes(approval.id, digest, review.verdict, &review.comment);
@@ -298,7 +298,7 @@ async fn decided(
         }
         Subject::Grant { grant, .. } => {
             let (stored, _) = tx.grant(*grant).await?.ok_or(Error::NotFound("grant"))?;
-            let mut row: Grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
+            let mut row: Grant = app.authentic("grant", stored).await?;
             if approved {
                 row.expires = row.expires.max(app.now().plus(row.expires.since(row.created)));
                 row.state = GrantState::Provisioning;
@@ -336,7 +336,7 @@ async fn activate(app: &App, context: &Context, tx: &mut Tx, approval: &Approval
     let mut keys = Vec::with_capacity(prim_keys.len());
     for (prim, _) in prim_keys {
         let stored = tx.principal_by_name(prim).await?.ok_or(Error::NotFound("prim"))?;
-        let principal = app.vault.authenticate(stored).map_err(|_| Error::Forged("principal"))?;
+        let principal = app.authentic("principal", stored).await?;
         keys.push((prim.clone(), principal.keys));
     }
     let now_digest = crate::model::policy::digest(name, *version, text, pin.unwrap_or(*manifest), &keys);
@@ -348,7 +348,7 @@ async fn activate(app: &App, context: &Context, tx: &mut Tx, approval: &Approval
     }
     let mut number = *version;
     if let Some(stored) = tx.active_policy(name).await? {
-        let mut before = app.vault.authenticate(stored).map_err(|_| Error::Forged("policy"))?;
+        let mut before = app.authentic("policy", stored).await?;
         if before.version >= number {
             number = before.version;
             return Err(Error::Conflict(format!(

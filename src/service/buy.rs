@@ -188,7 +188,7 @@ pub(super) async fn owner(
         (None, None) => return Err(Error::SignatureRequired),
     };
     if let Some(stored) = found {
-        let principal = app.vault.authenticate(stored).map_err(|_| Error::Forged("principal"))?;
+        let principal = app.authentic("principal", stored).await?;
         return if principal.disabled {
             Err(Error::Unauthenticated)
         } else {

@@ -87,9 +87,10 @@ pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, public: &LogPublic) 
     let rows = tx
         .chain(head.saturating_sub(AT_START).max(0).saturating_add(1), AT_START)
         .await?;
-    let whole = i64::try_from(rows.len()).unwrap_or(0) == head.min(AT_START);
-    let ends = rows.last().is_none_or(|row| row.digest == digest);
     let state = tx.tree_state().await?;
+    // Leaves are events: fewer events than leaves means that some were cut off.
+    let whole = i64::try_from(rows.len()).unwrap_or(0) == head.min(AT_START) && state.size <= head;
+    let ends = rows.last().is_none_or(|row| row.digest == digest);
     let signed = match tx.latest_checkpoint().await? {
         None => state.size == 0,
         Some((size, text)) => audit::open_checkpoint(&text, public).is_ok_and(|checkpoint| {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::RwLock;
@@ -27,6 +28,13 @@ use crate::vendor::Manifest;
 /// How stale a cached principal or the list of policies may be.
 const FRESH: Ttl = Ttl::from_secs(2);
 
+/// How often the same trouble is told to the log, so that a row that is met again and again does not fill it.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+
+/// How long whoever raises an attack waits until it is on record. Somebody within a transaction would wait for
+/// itself: it is recorded when that has ended.
+const RECORDING: Duration = Duration::from_millis(200);
+
 /// The caches.
 pub struct Control {
     principals: Cache<PublicKey, (Arc<Principal>, Timestamp)>,
@@ -34,6 +42,7 @@ pub struct Control {
     manifests: RwLock<HashMap<Digest, Arc<Manifest>>>,
     roots: RwLock<HashMap<RootId, Arc<Connected>>>,
     grants: Cache<GrantId, Arc<Grant>>,
+    raised: Cache<(String, String), ()>,
 }
 
 /// A policy in force.
@@ -62,6 +71,7 @@ impl Default for Control {
             manifests: RwLock::default(),
             roots: RwLock::default(),
             grants: Cache::new(200_000),
+            raised: Cache::builder().max_capacity(1000).time_to_live(TELL_AGAIN).build(),
         }
     }
 }
@@ -139,16 +149,27 @@ impl App {
         Ok(Stored { unverified, mac })
     }
 
-    /// Tells the log about an attack. A database that cannot even take that is told to the operator's log only.
+    /// Tells the log about an attack, once a minute for the same one. A database that cannot even take that is told
+    /// to the operator's log only.
     pub async fn raise(&self, kind: &str, what: &str) {
-        let event = self.own_event(kind, &what, serde_json::json!({ "what": what }));
-        let outcome = match self.store.begin().await {
-            Ok(tx) => tx.commit(&[event], &[]).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            tracing::error!(%error, kind, what, "could not record an attack");
+        let same = (kind.to_owned(), what.to_owned());
+        if self.control().raised.contains_key(&same) {
+            return;
         }
+        self.control().raised.insert(same, ());
+        let event = self.own_event(kind, &what, serde_json::json!({ "what": what }));
+        let app = self.clone();
+        let recording = tokio::spawn(async move {
+            let (kind, what) = (event.kind.clone(), event.object.clone());
+            let outcome = match app.store.begin().await {
+                Ok(tx) => tx.commit(&[event], &[]).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, kind, what, "could not record an attack");
+            }
+        });
+        let _recorded = tokio::time::timeout(RECORDING, recording).await;
     }
 
     /// The principal a key proves.

@@ -27,6 +27,7 @@ use crate::model::sealed::{Place, Sealed};
 use crate::store::Release;
 use crate::store::writer::{Refusal, ResolveAsk, ResolveOutcome};
 use crate::token::{self, TokenError};
+use crate::vault::VaultError;
 use crate::vendor;
 pub use crate::vendor::Injection;
 
@@ -161,7 +162,7 @@ pub async fn resolve(
                 sealed,
                 committed,
             } => {
-                return released(app, &decision, item, &lease, (credential, version), sealed, committed);
+                return released(app, &decision, item, &lease, (credential, version), sealed, committed).await;
             }
             ResolveOutcome::Unchanged { lease } => {
                 let version = item.known.map_or(1, |known| known.version);
@@ -412,7 +413,7 @@ fn refused(refusal: &Refusal) -> Error {
 }
 
 /// Opens the value the record allows to open.
-fn released(
+async fn released(
     app: &App,
     decision: &Decision,
     item: &ResolveItem,
@@ -429,13 +430,18 @@ fn released(
             .get(&credential)
             .ok_or_else(|| Error::internal("no sealed value"))?,
     };
-    app.decisions().values.insert(credential, Arc::clone(&sealed));
     let event = committed.event();
     let place = place(app, decision, credential, version);
-    let secret = app.vault.open(&sealed, &place, committed).map_err(|error| {
-        tracing::error!(%error, %credential, "a sealed value does not open where it is stored: somebody moved it");
-        Error::Forged("sealed value")
-    })?;
+    let secret = match app.vault.open(&sealed, &place, committed) {
+        Ok(secret) => secret,
+        Err(VaultError::Sealed) => return Err(Error::Sealed),
+        Err(error) => {
+            tracing::error!(%error, %credential, "a sealed value does not open where it is stored: somebody moved it");
+            app.raise("security.forged_row", "sealed value").await;
+            return Err(Error::Forged("sealed value"));
+        }
+    };
+    app.decisions().values.insert(credential, sealed);
     resolution(app, decision, item, lease, (version, Some(secret)), event)
 }
 
@@ -560,6 +566,7 @@ async fn make_now(
         Some(sealed),
         committed,
     )
+    .await
 }
 
 async fn drop_lease(app: &App, mut lease: Lease) -> Result<(), Error> {

@@ -193,12 +193,21 @@ impl Stage {
     /// # Errors
     /// [`SetupError::Step`].
     pub async fn approve_policy(&self) -> Result<Value, SetupError> {
+        self.put_in_force(POLICY).await
+    }
+
+    /// The operator proposes a policy file, both approvers sign.
+    ///
+    /// # Errors
+    /// [`SetupError::Step`].
+    pub async fn put_in_force(&self, text: &str) -> Result<Value, SetupError> {
         let operator = client(&self.server.url, Some(&self.cast.operator))?;
-        let body = json!({ "text": POLICY, "reason": "to try dekeys" });
+        let name = crate::service::propose::name_of(text).map_err(failed("policy"))?;
+        let body = json!({ "text": text, "reason": "to try dekeys" });
         let proposal = ask(
             "policy",
             &operator,
-            Request::put(&["v1", "policies", "demo-readers"]).json(&body),
+            Request::put(&["v1", "policies", name.as_str()]).json(&body),
         )
         .await?;
         let text = |pointer: &str| {
@@ -229,13 +238,21 @@ impl Stage {
     /// # Errors
     /// [`SetupError`].
     pub async fn ready(data_dir: PathBuf, listen: SocketAddr) -> Result<Self, SetupError> {
+        Self::ready_with(&config(&data_dir, listen), POLICY).await
+    }
+
+    /// The same with another configuration (a database of its own, say) and policy.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn ready_with(config: &Config, policy: &str) -> Result<Self, SetupError> {
         let cast = Cast::new()?;
-        let config = config(&data_dir, listen);
+        let data_dir = config.data_dir.clone();
         super::prepare_data_dir(&data_dir)?;
         let key = UnsealKey::generate_key_file(&OsRandom);
         secret::write_new(&data_dir.join("unseal-key"), &key).map_err(failed("vault"))?;
-        make(&config, &cast, UnsealKey::parse_key_file(&key)?).await?;
-        let server = Server::start(&config).await?;
+        make(config, &cast, UnsealKey::parse_key_file(&key)?).await?;
+        let server = Server::start(config).await?;
         crate::service::unseal::unseal(&server.app, UnsealKey::parse_key_file(&key)?).await?;
         let vendor = start_vendor(None).await?;
         let stage = Self {
@@ -247,7 +264,7 @@ impl Stage {
         stage.keep_keys()?;
         stage.connect_vendor().await?;
         stage.enroll_prim().await?;
-        stage.approve_policy().await?;
+        stage.put_in_force(policy).await?;
         Ok(stage)
     }
 

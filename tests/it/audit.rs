@@ -6,13 +6,8 @@ use data_encoding::BASE64;
 use dekeys::audit::{self, Hash, LogPublic};
 use serde::Deserialize;
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn vectors() -> Option<PathBuf> {
-    let folder = std::env::var_os("DEKEYS_VECTORS").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("SKIPPED: DEKEYS_VECTORS is not set, the public vectors of the audit log were not run");
-    }
-    folder
+    super::skip::folder("DEKEYS_VECTORS", "the public vectors of the audit log")
 }
 
 /// All files below `folder`.

@@ -1,9 +1,7 @@
 //! Outgoing calls: what may be called at all, and that a key never follows a redirect.
 #![cfg(test)]
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so loudly")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use dekeys::base::egress::{Egress, EgressError, Origin, Outgoing, Reach, is_public, vet_answers};
 use serde_json::Value;
@@ -20,11 +18,8 @@ const LIVE: Reach = Reach::Global {
 const OUT_OF_SCOPE: [&str; 1] = ["egress-122"];
 
 fn cases() -> Option<Vec<Value>> {
-    let Some(folder) = std::env::var_os("DEKEYS_VECTORS") else {
-        eprintln!("SKIPPED egress vectors: DEKEYS_VECTORS is not set");
-        return None;
-    };
-    let text = std::fs::read_to_string(PathBuf::from(folder).join("own/egress.jsonl")).unwrap();
+    let folder = super::skip::folder("DEKEYS_VECTORS", "our hostile addresses")?;
+    let text = std::fs::read_to_string(folder.join("own/egress.jsonl")).unwrap();
     Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
@@ -68,7 +63,7 @@ async fn vectors() {
             other => panic!("unknown kind {other}"),
         }
     }
-    eprintln!("egress: {run} cases run, out of scope: {skipped:?}");
+    assert_eq!(skipped, OUT_OF_SCOPE);
     assert!(run >= 100, "only {run} cases were found");
 }
 

@@ -12,13 +12,8 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 use sfv::{FieldType, Parser};
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn vectors() -> Option<PathBuf> {
-    let folder = std::env::var_os("DEKEYS_VECTORS").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("SKIPPED: DEKEYS_VECTORS is not set, the public vectors of HTTP message signatures were not run");
-    }
-    folder
+    super::skip::folder("DEKEYS_VECTORS", "the public vectors of HTTP message signatures")
 }
 
 fn json(path: &Path) -> Value {

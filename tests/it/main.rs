@@ -1,6 +1,8 @@
 //! The one integration test binary: everything dekeys promises, seen from outside.
 
 #[cfg(test)]
+mod acceptance;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod audit;
@@ -11,13 +13,19 @@ mod config;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod payment;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod skip;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod support;
 #[cfg(test)]
 mod token;
 #[cfg(test)]

@@ -96,14 +96,14 @@ fn sqlite_url(place: &tempfile::TempDir) -> String {
 }
 
 /// A PostgreSQL database of one check.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
 }
 
 impl Database {
     /// `None`, said loudly, when no server is given.
-    async fn create() -> Option<Self> {
+    pub(crate) async fn create() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Some(server) = std::env::var_os("DEKEYS_TEST_POSTGRES") else {
             static SAID: Once = Once::new();
@@ -131,7 +131,7 @@ impl Database {
         store
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (server, _) = self.server.rsplit_once('/').unwrap();
         format!("{server}/{}", self.name)
     }
@@ -141,7 +141,7 @@ impl Database {
         sqlx::query(AssertSqlSafe(text)).execute(&mut server).await.unwrap();
     }
 
-    async fn drop(self) {
+    pub(crate) async fn drop(self) {
         self.on_server(format!("DROP DATABASE {} WITH (FORCE)", self.name))
             .await;
     }

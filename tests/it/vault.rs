@@ -8,17 +8,9 @@ use dekeys::vault::primitive::{Aead, Cost, argon2id, hkdf, hmac};
 use serde_json::Value;
 
 /// A file below `DEKEYS_VECTORS`, or `None` and a loud line.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn vectors(file: &str) -> Option<Value> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests are told by the environment where the vectors lie"
-    )]
-    let Ok(folder) = std::env::var("DEKEYS_VECTORS") else {
-        eprintln!("SKIPPED {file}: DEKEYS_VECTORS is not set");
-        return None;
-    };
-    let text = std::fs::read_to_string(std::path::Path::new(&folder).join(file)).expect(file);
+    let folder = super::skip::folder("DEKEYS_VECTORS", file)?;
+    let text = std::fs::read_to_string(folder.join(file)).expect(file);
     Some(serde_json::from_str(&text).expect(file))
 }
 

@@ -10,22 +10,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 if [ -n "${DEKEYS_X402_DIR:-}" ]; then
     dir=$DEKEYS_X402_DIR
-    mkdir -p "$dir"
 else
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
 fi
-
-cp "$here/package.json" "$here/requirements.txt" "$here/buy.mjs" "$here/buy.py" "$dir"
+"$here/install.sh" "$dir"
 cd "$dir"
-if [ ! -d node_modules/@x402/fetch ]; then
-    npm install --no-fund --no-audit --ignore-scripts --silent >&2
-fi
-if [ ! -e venv/installed ]; then
-    python3 -m venv venv
-    venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt >&2
-    touch venv/installed
-fi
 
 check='
 import json, sys

@@ -1,6 +1,6 @@
 //! The official TypeScript and Python clients, unmodified, pay a server made of nothing but the payment module.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -16,14 +16,13 @@ use dekeys::payment::{
 };
 use serde_json::{Value, json};
 
-use super::vectors::skipped;
 use super::wallet::{PRICE, terms};
 
 /// Needs `DEKEYS_X402_DIR`, the directory that `tests/x402/run.sh` installs the clients into.
 #[tokio::test]
 async fn official_clients_pay() {
-    let Some(folder) = std::env::var_os("DEKEYS_X402_DIR") else {
-        return skipped("the official x402 clients: DEKEYS_X402_DIR is not set");
+    let Some(folder) = crate::skip::folder("DEKEYS_X402_DIR", "the official x402 clients") else {
+        return;
     };
     let books = tempfile::tempdir().unwrap();
     let rail = SimRail::open(&books.path().join("ledger"), &terms(), Arc::new(SystemClock::default())).unwrap();
@@ -31,7 +30,7 @@ async fn official_clients_pay() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/x402/run.sh");
     let output = tokio::process::Command::new(script)
         .args([&url, r#"{"reference":"dk://mock/chat:write","ttl":"15m"}"#])
-        .env("DEKEYS_X402_DIR", PathBuf::from(folder))
+        .env("DEKEYS_X402_DIR", folder)
         .stderr(Stdio::inherit())
         .output()
         .await

@@ -1,7 +1,6 @@
 //! The hostile payments of `own/x402.jsonl`: every id is tried here, without the file
 //! too, or listed with the place that must try it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, Signature, U256};
@@ -59,10 +58,10 @@ async fn every_hostile_payment_is_refused() {
 
 #[test]
 fn no_hostile_payment_is_forgotten() {
-    let Some(folder) = std::env::var_os("DEKEYS_VECTORS") else {
-        return skipped("whether no hostile payment is forgotten: DEKEYS_VECTORS is not set");
+    let Some(folder) = crate::skip::folder("DEKEYS_VECTORS", "whether no hostile payment is forgotten") else {
+        return;
     };
-    let text = std::fs::read_to_string(PathBuf::from(folder).join("own/x402.jsonl")).unwrap();
+    let text = std::fs::read_to_string(folder.join("own/x402.jsonl")).unwrap();
     let mut cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     cases.retain(|case| {
         let listed = |id: &str| case["id"] == id;
@@ -472,9 +471,4 @@ proptest! {
         let _ = read(&[&data_encoding::BASE64.encode(&bytes)], &terms(), PRICE, NOW);
         prop_assert!(read(&[&text], &terms(), PRICE, NOW).is_err());
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-pub(super) fn skipped(what: &str) {
-    eprintln!("SKIPPED {what}");
 }

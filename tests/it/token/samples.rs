@@ -15,13 +15,8 @@ use serde_json::{Value, json};
 use super::*;
 
 /// The folder of test vectors, if there is one.
-#[expect(clippy::print_stderr, reason = "what was skipped must be seen")]
 pub(super) fn vectors(what: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("DEKEYS_VECTORS").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("SKIPPED {what}: DEKEYS_VECTORS is not set");
-    }
-    folder
+    crate::skip::folder("DEKEYS_VECTORS", what)
 }
 
 struct Samples {

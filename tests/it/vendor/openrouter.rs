@@ -1,10 +1,6 @@
 //! The shipped OpenRouter manifest against the vendor's own OpenAPI document: every request it makes is one that the
 //! document describes, and the document's example answers are read as they are meant.
 
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so loudly")]
-
-use std::path::PathBuf;
-
 use dekeys::base::egress::{Egress, Reach};
 use dekeys::base::secret::SecretText;
 use dekeys::base::time::{Timestamp, Ttl};
@@ -19,11 +15,8 @@ struct Document(Value);
 
 impl Document {
     fn open(name: &str) -> Option<Self> {
-        let Some(folder) = std::env::var_os("DEKEYS_SPECS") else {
-            eprintln!("SKIPPED the check against {name}'s own document: DEKEYS_SPECS is not set");
-            return None;
-        };
-        let text = std::fs::read_to_string(PathBuf::from(folder).join(format!("{name}.json"))).unwrap();
+        let folder = crate::skip::folder("DEKEYS_SPECS", &format!("the check against {name}'s own document"))?;
+        let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
         Some(Self(serde_json::from_str(&text).unwrap()))
     }
 

@@ -1,0 +1,183 @@
+//! What must hold after every restart, and what must hold once everything has come to rest.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use dekeys::client::{Client, Request};
+use serde_json::Value;
+
+use super::load::{Seen, note};
+use super::scene::{Scene, ok, word};
+use super::server::{PATIENCE, Server, pause};
+
+/// All pages of a list.
+async fn pages(operator: &Client, path: &[&str]) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let after = all.last().map(|last| word(last, "/id"));
+        let request = Request::get(path).query("limit", Some(100)).query("starting_after", after);
+        let page = ok(operator, &request).await;
+        all.extend(page["data"].as_array().unwrap().iter().cloned());
+        if page["has_more"] != true {
+            return all;
+        }
+    }
+}
+
+/// All events whose kind begins with `kind`.
+pub(crate) async fn events(operator: &Client, kind: &str) -> Vec<Value> {
+    let mut all = Vec::new();
+    let mut before: Option<i64> = None;
+    loop {
+        let request = Request::get(&["v1", "audit", "events"])
+            .query("type", Some(kind))
+            .query("limit", Some(100))
+            .query("before", before);
+        let page = ok(operator, &request).await;
+        for row in page["data"].as_array().unwrap() {
+            before = row["sequence"].as_i64();
+            all.push(row["event"].clone());
+        }
+        if page["has_more"] != true {
+            return all;
+        }
+    }
+}
+
+/// All credentials, by their names at the vendor.
+pub(crate) async fn credentials(operator: &Client) -> HashMap<String, Value> {
+    let all = pages(operator, &["v1", "credentials"]).await;
+    all.into_iter().map(|row| (word(&row, "/vendor_name"), row)).collect()
+}
+
+/// What must hold at every moment.
+pub(crate) async fn always(scene: &Scene, server: &Server, seen: &Seen) {
+    let operator = scene.operator(server);
+    let live = scene.vendor.live_keys();
+    let listed = credentials(&operator).await;
+    for key in &live {
+        assert!(listed.contains_key(&key.name), "dekeys does not list live key {}", key.name);
+    }
+    let settled = scene.ledger();
+    let different: HashSet<_> = settled.iter().collect();
+    assert_eq!(different.len(), settled.len(), "a payment was settled twice");
+    let verified = ok(&operator, &Request::post(&["v1", "audit", "verify"])).await;
+    assert_eq!(verified["ok"], true, "{verified}");
+    released_keys_are_on_record(scene, &operator, seen, &listed).await;
+    let (mut grants, mut dead, mut odd) = (Vec::new(), Vec::new(), Vec::new());
+    note(seen, |seen| {
+        grants.clone_from(&seen.grants);
+        dead.clone_from(&seen.dead);
+        odd.clone_from(&seen.odd);
+    });
+    assert!(odd.is_empty(), "{odd:?}\n{}", server.tail());
+    let alive: HashSet<_> = live.iter().map(|key| key.secret.as_str()).collect();
+    for secret in &dead {
+        assert!(!alive.contains(secret.as_str()), "a key lives whose end was confirmed");
+    }
+    let known: HashMap<String, String> = pages(&operator, &["v1", "grants"])
+        .await
+        .iter()
+        .map(|grant| (word(grant, "/id"), word(grant, "/state")))
+        .collect();
+    for (id, ended) in grants {
+        let state = known.get(&id).map(String::as_str);
+        let good = state == Some("active") || (ended && state == Some("revoked"));
+        assert!(good, "grant {id} was given out, and is {state:?}");
+    }
+}
+
+/// Each key that a prim has is named by an event, with its lease.
+async fn released_keys_are_on_record(
+    scene: &Scene,
+    operator: &Client,
+    seen: &Seen,
+    listed: &HashMap<String, Value>,
+) {
+    let leases = events(operator, "lease.").await;
+    let leases: HashMap<String, &Value> = leases.iter().map(|event| (word(event, "/id"), event)).collect();
+    let made: HashMap<String, String> = scene
+        .vendor
+        .keys()
+        .into_iter()
+        .map(|key| (key.secret, key.name))
+        .collect();
+    let mut keys = Vec::new();
+    note(seen, |seen| keys.clone_from(&seen.keys));
+    for key in keys {
+        let event = leases.get(&key.event);
+        let event = event.unwrap_or_else(|| panic!("no event {} of a released key", key.event));
+        assert!(matches!(
+            word(event, "/type").as_str(),
+            "lease.created" | "lease.resolved"
+        ));
+        let credential = &listed[&made[&key.secret]];
+        assert_eq!(word(event, "/data/lease"), key.lease);
+        assert_eq!(word(event, "/data/credential"), word(credential, "/id"), "{event}");
+    }
+}
+
+/// Waits until the truth outside and the record inside agree.
+pub(crate) async fn at_rest(scene: &Scene, server: &Server) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let Some(trouble) = unrest(scene, server).await else {
+            return;
+        };
+        assert!(Instant::now() < end, "{trouble}\n{}", server.tail());
+        pause().await;
+    }
+}
+
+async fn unrest(scene: &Scene, server: &Server) -> Option<String> {
+    let operator = scene.operator(server);
+    let grants: HashMap<String, String> = pages(&operator, &["v1", "grants"])
+        .await
+        .iter()
+        .map(|grant| (word(grant, "/id"), word(grant, "/state")))
+        .collect();
+    unpaid(scene, &operator, &grants).await.or(wrong_keys(scene, &operator, &grants).await)
+}
+
+/// A settled payment that has neither its one grant nor credit.
+async fn unpaid(scene: &Scene, operator: &Client, grants: &HashMap<String, String>) -> Option<String> {
+    let mut given: HashMap<String, Vec<String>> = HashMap::new();
+    for event in events(operator, "grant.created").await {
+        let nonce = word(&event, "/data/payment/nonce");
+        given.entry(nonce).or_default().push(word(&event, "/data/grant"));
+    }
+    let credited: HashSet<String> = events(operator, "payment.credited")
+        .await
+        .iter()
+        .map(|event| word(event, "/data/nonce"))
+        .collect();
+    for (payer, nonce) in scene.ledger() {
+        match given.get(&nonce).map(Vec::as_slice) {
+            Some([one]) => {
+                let state = grants.get(one).map(String::as_str);
+                assert!(matches!(state, Some("active" | "revoked")), "{one} was paid and is {state:?}");
+            }
+            Some(several) => panic!("one payment, several grants: {several:?}"),
+            None if credited.contains(&nonce) => {}
+            None => return Some(format!("{payer} paid {nonce} and has nothing")),
+        }
+    }
+    None
+}
+
+/// A live key that nobody has a right to, or a right without its live key.
+async fn wrong_keys(scene: &Scene, operator: &Client, grants: &HashMap<String, String>) -> Option<String> {
+    let listed = credentials(operator).await;
+    let live: HashSet<String> = scene.vendor.live_keys().into_iter().map(|key| key.name).collect();
+    for name in &live {
+        let row = &listed[name];
+        let grant = grants.get(&word(row, "/grant")).map(String::as_str);
+        let held = matches!(grant, Some("active" | "provisioning" | "payment_unknown"));
+        if word(row, "/state") != "active" || !held {
+            return Some(format!("key {name} lives, its credential is {row}, its grant {grant:?}"));
+        }
+    }
+    let missing = |(name, row): &(&String, &Value)| word(row, "/state") == "active" && !live.contains(*name);
+    let missing = listed.iter().find(missing);
+    missing.map(|(name, _)| format!("credential {name} is active, its key is dead"))
+}

@@ -1,0 +1,46 @@
+//! Wallets that pay.
+
+use dekeys::base::money::{Currency, Money};
+use dekeys::base::random::{OsRandom, bytes};
+use dekeys::base::secret::SecretBytes;
+use dekeys::base::time::{Clock, SystemClock};
+use dekeys::payment;
+use serde_json::Value;
+
+use super::Seen;
+
+/// A wallet with 1.00 USDC on the simulated rail.
+pub(crate) struct Wallet(SecretBytes);
+
+impl Wallet {
+    pub(crate) fn new() -> Self {
+        Self(SecretBytes::new(bytes::<32>(&OsRandom).to_vec()))
+    }
+
+    /// A payment header for the terms of a 402; each is a new authorization.
+    pub(crate) fn sign(&self, required: &Value) -> String {
+        let most = Money::new(10_000_000, Currency::Usdc);
+        let now = SystemClock::default().now();
+        payment::sign_exact(&self.0, required, most, None, now, &OsRandom).unwrap()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        payment::payer_address(&self.0).unwrap()
+    }
+}
+
+/// The terms in a 402's header.
+pub(crate) fn terms(asked: &Seen) -> Value {
+    decoded(asked, payment::PAYMENT_REQUIRED)
+}
+
+/// What a `PAYMENT-RESPONSE` says.
+pub(crate) fn response(seen: &Seen) -> Value {
+    decoded(seen, payment::PAYMENT_RESPONSE)
+}
+
+fn decoded(seen: &Seen, name: &str) -> Value {
+    let header = seen.headers.get(name).unwrap_or_else(|| panic!("no {name}: {seen:?}"));
+    let json = data_encoding::BASE64.decode(header.as_bytes()).unwrap();
+    serde_json::from_slice(&json).unwrap()
+}
