@@ -19,6 +19,8 @@ mod httpsig;
 #[cfg(test)]
 mod payment;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod skip;
