@@ -54,7 +54,7 @@ pub struct Flags {
 pub struct Config {
     /// Where agents, prims and people connect.
     pub listen: SocketAddr,
-    /// Where the vault is unsealed and metrics are read.
+    /// Where the vault is unsealed and sealed.
     pub admin_listen: AdminListen,
     /// `sqlite://` and a path, or `postgres://…`. May hold a password: show it only by [`Config::shown_database_url`].
     pub database_url: String,
@@ -68,7 +68,7 @@ pub struct Config {
     pub unseal_passphrase_file: Option<PathBuf>,
     /// The address by which others reach this instance.
     pub public_url: Option<Url>,
-    /// Second place for signed checkpoints of the audit log: a file that is appended to.
+    /// Second place for the latest signed checkpoint of the audit log: a file that is replaced whole.
     pub checkpoint_copy: Option<PathBuf>,
     /// Logs.
     pub log: LogConfig,

@@ -96,11 +96,13 @@ fn end(played: &Played, ok: bool) -> String {
         "the demo did NOT go as it should"
     };
     let receipt = played.receipt_file.display();
+    let keys = played.stage.data_dir.join("keys.json");
     let (url, key) = (&played.stage.server.url, played.stage.key_file("operator"));
     format!(
-        "\n{}\n  {verdict}\n\nServer     {url}\nNext       dekeys receipt verify {receipt} --addr {url}\n           \
+        "\n{}\n  {verdict}\n\nServer     {url}\nNext       dekeys receipt verify {receipt} --keys {}\n           \
          dekeys audit tail --addr {url} --key-file {}\n           dekeys help        press Ctrl-C to stop\n",
         played.receipt_words.trim_end(),
+        keys.display(),
         key.display()
     )
 }

@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
         name: "admin_listen",
         flag: Some("--admin-listen"),
         default: "`127.0.0.1:8403`",
-        meaning: "Where the vault is unsealed and metrics are read: a loopback address, or `unix:` and a path.",
+        meaning: "Where the vault is unsealed and sealed: a loopback address, or `unix:` and a path.",
         show: |config| config.admin_listen.to_string(),
         set: |config, text| {
             config.admin_listen = admin_listen(text)?;
@@ -124,8 +124,8 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "checkpoint_copy",
         flag: None,
-        default: "",
-        meaning: "Second place for signed checkpoints of the audit log: a file that is appended to.",
+        default: "`checkpoint` in `data_dir`",
+        meaning: "Second place for the latest signed checkpoint of the audit log: a file that is replaced whole. Best on another disk or machine.",
         show: |config| optional(config.checkpoint_copy.as_ref()),
         set: |config, text| {
             config.checkpoint_copy = Some(path(text)?);

@@ -93,7 +93,7 @@ codes! {
         example "the token is not accepted here";
     TOKEN_EXPIRED = 401 4 false "token_expired" "the token has expired"
         cause "Only the command line says so, since it reads the token itself; the server answers `invalid_token`."
-        fix "Get a fresh token for the grant (`dekeys grant renew`); while the grant lives it is free."
+        fix "Get a fresh token for the grant (`dekeys grant token ID`); while the grant lives it is free."
         example "the token was valid from 20:31:07 to 20:46:07 UTC, 3 min ago";
     SIGNATURE_REQUIRED = 401 4 false "signature_required" "the request must be signed"
         cause "This address needs an HTTP message signature (RFC 9421) by a registered key, or a session."
@@ -113,7 +113,7 @@ codes! {
         example "the session `ses_01KAG4C1B2T5Q3V7X9Z0A1B2C3` has ended";
     KEY_FILE_INVALID = 500 4 false "key_file_invalid" "the key file cannot be used"
         cause "The file does not hold an Ed25519 private key, or others may read it."
-        fix "Make one with `dekeys principal create --key-file`, and let only its owner read it."
+        fix "Make one with `dekeys key new FILE`, and let only its owner read it."
         example "`ada.key` is not a key file";
     // what they may do
     NOT_ALLOWED = 403 5 false "not_allowed" "you may not do this"
@@ -172,7 +172,7 @@ codes! {
         example "5000 was signed, the price is 10000 atomic USDC";
     CLOCK_SKEW = 402 6 false "clock_skew" "the clocks differ too much"
         cause "The payment is valid only later, or was until too long ago, by this server's clock. Nothing was charged."
-        fix "Set the clock of the machine that signs (`timedatectl set-ntp true`); `dekeys doctor` shows which side is off."
+        fix "Set the clock of the machine that signs (`timedatectl set-ntp true`); `/readyz` says whether the server's was set back."
         example "the payment is valid from 20:32:41, here it is 20:31:07 UTC; 60 s are accepted";
     PAYMENT_REFUSED = 402 6 false "payment_refused" "the payment was refused"
         cause "The payment was well formed, but it was not settled: the account has too little, or the authorization was cancelled. Nothing was charged."
@@ -192,7 +192,7 @@ codes! {
         example "the settlement did not answer within 10 s; we ask again every 5 s";
     PAYMENT_UNAVAILABLE = 503 10 true "payment_unavailable" "payments cannot be taken now"
         cause "The payment rail is off or does not answer. Nothing was charged."
-        fix "Try again later; operators see why in `dekeys doctor`."
+        fix "Try again later; operators see why in the log."
         example "the payment rail does not answer";
     // approval
     APPROVAL_PENDING = 202 7 true "approval_pending" "people are deciding"

@@ -1,4 +1,4 @@
-//! How this instance is: for probes, people and `doctor`.
+//! How this instance is: for probes and people.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::store::Engine;
 /// A wall clock set back by more than this refuses releases (DESIGN 24).
 pub const CLOCK_BACK: Ttl = Ttl::from_secs(30);
 
-/// One check, with the same name in `/readyz` and `dekeys doctor`.
+/// One check of `/readyz`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// The name.

@@ -390,6 +390,8 @@ async fn prove(
         .unwrap_or_default()
         .parse()
         .map_err(failed("audit"))?;
+    let keys_file = stage.data_dir.join("keys.json");
+    std::fs::write(&keys_file, keys.to_string()).map_err(|source| SetupError::file("write", &keys_file, source))?;
     let verdict = audit::verify(&receipt, &public);
     let whole = verified.get("ok").and_then(Value::as_bool).unwrap_or_default();
     let events = verified.get("events").and_then(Value::as_i64).unwrap_or_default();

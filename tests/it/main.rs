@@ -9,6 +9,8 @@ mod audit;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod egress;
@@ -18,6 +20,8 @@ mod generated;
 mod httpsig;
 #[cfg(test)]
 mod payment;
+#[cfg(test)]
+mod people;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
