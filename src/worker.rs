@@ -31,7 +31,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
 async fn number(app: &App) {
     loop {
         tokio::time::sleep(CHECKPOINT).await;
-        if !app.vault.is_sealed() && !app.log_is_broken() {
+        if !app.is_sealed() && !app.log_is_broken() {
             report("checkpoint", checkpoint::advance(app).await.map(drop));
         }
     }
@@ -41,7 +41,7 @@ async fn number(app: &App) {
 async fn tend(app: &App) {
     loop {
         let _woken = tokio::time::timeout(TICK, app.work_arrives()).await;
-        if app.vault.is_sealed() {
+        if app.is_sealed() {
             continue;
         }
         report("expiry", expire::step(app).await.map(drop));

@@ -33,7 +33,7 @@ pub struct SealStatus {
 #[must_use]
 pub fn status(app: &App) -> SealStatus {
     SealStatus {
-        sealed: app.vault.is_sealed(),
+        sealed: app.is_sealed(),
         mode: app.instance.mode.as_str().to_owned(),
         instance: app.instance.id.to_string(),
     }
@@ -59,7 +59,7 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
         .map_err(Error::internal)??;
     match take_up(app).await {
         Ok(()) => {
-            go_on(app).await?;
+            app.announce_work();
             Ok(status(app))
         }
         Err(error) => {
@@ -70,8 +70,8 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
     }
 }
 
-/// Looks at once at what the last process left half done. Other instances of a shared database may still be at work
-/// on theirs, so there the timers decide.
+/// Has what the last process left half done looked at now. Before the first request is served: what begins later is
+/// nobody's leftover. Other instances of a shared database may still be at work on theirs, so there the timers decide.
 async fn go_on(app: &App) -> Result<(), Error> {
     if app.store.engine() == Engine::Sqlite {
         let left = recover::at_start(app).await?;
@@ -80,7 +80,6 @@ async fn go_on(app: &App) -> Result<(), Error> {
             tracing::info!(left, "keys were left half made or half revoked; looking at them now");
         }
     }
-    app.announce_work();
     Ok(())
 }
 
@@ -114,6 +113,7 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let log_public: LogPublic = log.public().clone();
     checkpoint::verify_at_start(app, &mut tx, &log_public).await?;
     let _none = tx.commit(&[event], &[]).await?;
+    go_on(app).await?;
     app.open_with(Some(Opened {
         instance,
         roots,
