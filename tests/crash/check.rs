@@ -15,7 +15,9 @@ async fn pages(operator: &Client, path: &[&str]) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     loop {
         let after = all.last().map(|last| word(last, "/id"));
-        let request = Request::get(path).query("limit", Some(100)).query("starting_after", after);
+        let request = Request::get(path)
+            .query("limit", Some(100))
+            .query("starting_after", after);
         let page = ok(operator, &request).await;
         all.extend(page["data"].as_array().unwrap().iter().cloned());
         if page["has_more"] != true {
@@ -56,7 +58,11 @@ pub(crate) async fn always(scene: &Scene, server: &Server, seen: &Seen) {
     let live = scene.vendor.live_keys();
     let listed = credentials(&operator).await;
     for key in &live {
-        assert!(listed.contains_key(&key.name), "dekeys does not list live key {}", key.name);
+        assert!(
+            listed.contains_key(&key.name),
+            "dekeys does not list live key {}",
+            key.name
+        );
     }
     let settled = scene.ledger();
     let different: HashSet<_> = settled.iter().collect();
@@ -88,12 +94,7 @@ pub(crate) async fn always(scene: &Scene, server: &Server, seen: &Seen) {
 }
 
 /// Each key that a prim has is named by an event, with its lease.
-async fn released_keys_are_on_record(
-    scene: &Scene,
-    operator: &Client,
-    seen: &Seen,
-    listed: &HashMap<String, Value>,
-) {
+async fn released_keys_are_on_record(scene: &Scene, operator: &Client, seen: &Seen, listed: &HashMap<String, Value>) {
     let leases = events(operator, "lease.").await;
     let leases: HashMap<String, &Value> = leases.iter().map(|event| (word(event, "/id"), event)).collect();
     let made: HashMap<String, String> = scene
@@ -136,7 +137,9 @@ async fn unrest(scene: &Scene, server: &Server) -> Option<String> {
         .iter()
         .map(|grant| (word(grant, "/id"), word(grant, "/state")))
         .collect();
-    unpaid(scene, &operator, &grants).await.or(wrong_keys(scene, &operator, &grants).await)
+    unpaid(scene, &operator, &grants)
+        .await
+        .or(wrong_keys(scene, &operator, &grants).await)
 }
 
 /// A settled payment that has neither its one grant nor credit.
@@ -155,7 +158,10 @@ async fn unpaid(scene: &Scene, operator: &Client, grants: &HashMap<String, Strin
         match given.get(&nonce).map(Vec::as_slice) {
             Some([one]) => {
                 let state = grants.get(one).map(String::as_str);
-                assert!(matches!(state, Some("active" | "revoked")), "{one} was paid and is {state:?}");
+                assert!(
+                    matches!(state, Some("active" | "revoked")),
+                    "{one} was paid and is {state:?}"
+                );
             }
             Some(several) => panic!("one payment, several grants: {several:?}"),
             None if credited.contains(&nonce) => {}
@@ -174,7 +180,9 @@ async fn wrong_keys(scene: &Scene, operator: &Client, grants: &HashMap<String, S
         let grant = grants.get(&word(row, "/grant")).map(String::as_str);
         let held = matches!(grant, Some("active" | "provisioning" | "payment_unknown"));
         if word(row, "/state") != "active" || !held {
-            return Some(format!("key {name} lives, its credential is {row}, its grant {grant:?}"));
+            return Some(format!(
+                "key {name} lives, its credential is {row}, its grant {grant:?}"
+            ));
         }
     }
     let missing = |(name, row): &(&String, &Value)| word(row, "/state") == "active" && !live.contains(*name);

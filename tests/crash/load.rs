@@ -138,8 +138,7 @@ impl Player {
         let most = Money::new(10_000, Currency::Usdc);
         let now = SystemClock::default().now();
         let header = payment::sign_exact(&wallet, &required, most, None, now, &OsRandom).unwrap();
-        let signed: Value =
-            serde_json::from_slice(&data_encoding::BASE64.decode(header.as_bytes()).unwrap()).unwrap();
+        let signed: Value = serde_json::from_slice(&data_encoding::BASE64.decode(header.as_bytes()).unwrap()).unwrap();
         Ok(Payment {
             payer: payment::payer_address(&wallet).unwrap(),
             nonce: word(&signed, "/payload/authorization/nonce"),
@@ -249,7 +248,11 @@ impl Player {
         let code = word(&reply.json(), "/code");
         if !matches!(reply.status, 200 | 201) && code != "vendor_unavailable" {
             note(&self.seen, |seen| {
-                seen.odd.push(format!("{what}: {} {code} {}", reply.status, word(&reply.json(), "/detail")));
+                seen.odd.push(format!(
+                    "{what}: {} {code} {}",
+                    reply.status,
+                    word(&reply.json(), "/detail")
+                ));
             });
         }
     }
