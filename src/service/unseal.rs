@@ -7,7 +7,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::init::signing_place;
 use super::record::SELF;
-use super::{App, Opened, checkpoint, reconcile, recover};
+use super::{App, Opened, checkpoint, expire, reconcile, recover};
 use crate::audit::{LogKey, LogPublic};
 use crate::base::time::Timestamp;
 use crate::model::principal::PrincipalKind;
@@ -76,6 +76,7 @@ async fn go_on(app: &App) -> Result<(), Error> {
     if app.store.engine() == Engine::Sqlite {
         let left = recover::at_start(app).await?;
         reconcile::at_start(app).await?;
+        expire::left(app, app.now()).await?;
         if left > 0 {
             tracing::info!(left, "keys were left half made or half revoked; looking at them now");
         }
