@@ -4,8 +4,10 @@
 use std::fs::File;
 
 use dekeys::base::random::OsRandom;
+use dekeys::base::secret::SecretText;
 use dekeys::client::Request;
 use dekeys::mock::Fault;
+use dekeys::setup::stage;
 use dekeys::store::{Store, Tx};
 use serde_json::{Value, json};
 
@@ -321,12 +323,45 @@ async fn a_free_grant_that_was_being_made_fails_and_leaves_no_key() {
     check::at_rest(&scene, &server).await;
     assert!(scene.vendor.live_keys().is_empty());
     // The same request again tells how it ended, instead of being under way for ever.
-    let body = json!({ "reference": super::scene::FREE, "audience": [dekeys::setup::stage::PRIM],
+    let body = json!({ "reference": super::scene::FREE, "audience": [stage::PRIM],
         "public_key": scene.cast.agent.public() });
     let request = Request::post(&["v1", "grants"])
         .json(&body)
         .header("idempotency-key", &idempotency);
     let again = ok(&scene.agent(&server), &request).await;
     assert_eq!(word(&again, "/state"), "failed", "{again}");
+    check::always(&scene, &server, &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_that_reaches_the_vendor_after_its_senders_death_is_found() {
+    let (scene, server) = Scene::new().await;
+    let seen = Seen::default();
+    scene.vendor.fault(slow("create", 60_000));
+    let (_, task) = begin_to_buy(&scene, &server, &seen).await;
+    scene.vendor_is_asked().await;
+    server.kill();
+    task.await.unwrap();
+    let server = scene.start().await;
+    // The searches that a lagging list would explain have found nothing.
+    until("three searches", async || {
+        let calls = scene.vendor.calls();
+        (calls.iter().filter(|call| call.op == "list").count() >= 3).then_some(())
+    })
+    .await;
+    let listed = check::credentials(&scene.operator(&server)).await;
+    let name = listed.keys().next().unwrap();
+    // Only now does the request, which waited on its way, have its effect.
+    let root = scene.vendor.root_fields()[0].1.clone();
+    let body = json!({ "name": name, "scopes": "read" });
+    let late = Request::post(&["keys"]).bearer(SecretText::new(root)).json(&body);
+    let vendor = stage::client(scene.vendor.url().as_str().trim_end_matches('/'), None).unwrap();
+    assert_eq!(vendor.send_any(&late).await.unwrap().status, 201);
+    assert_eq!(scene.vendor.live_keys().len(), 1);
+    until("the late key's end", async || {
+        scene.vendor.live_keys().is_empty().then_some(())
+    })
+    .await;
+    check::at_rest(&scene, &server).await;
     check::always(&scene, &server, &seen).await;
 }
