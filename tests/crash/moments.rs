@@ -365,3 +365,39 @@ async fn a_creation_that_reaches_the_vendor_after_its_senders_death_is_found() {
     check::at_rest(&scene, &server).await;
     check::always(&scene, &server, &seen).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settlement_that_is_also_found_by_the_reconciler_gives_one_grant() {
+    let (scene, server) = Scene::new().await;
+    let seen = Seen::default();
+    scene.vendor.fault(slow("create", 300));
+    let buyer = player(&scene, &server, &seen);
+    let Ok(payment) = buyer.sign().await else {
+        panic!("the server is gone")
+    };
+    let buying = tokio::spawn(async move { buyer.buy(&payment).await.is_ok_and(|grant| grant.is_some()) });
+    scene.vendor_is_asked().await;
+    let ledger = File::open(&scene.setting.ledger).unwrap();
+    ledger.lock().unwrap();
+    until("the settlement's begin", async || {
+        (count(&scene, &server, "payment.settling").await == 1).then_some(())
+    })
+    .await;
+    // The reconciler's time has come while the rail still works.
+    let grants = ok(&scene.operator(&server), &Request::get(&["v1", "grants"])).await;
+    let store = Store::open(&scene.setting.database_url).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let grant = word(&grants, "/data/0/id").parse().unwrap();
+    let mut purchase = tx.purchase_of_grant(grant).await.unwrap().unwrap();
+    purchase.next_at = Some(purchase.created);
+    tx.update_purchase(&purchase).await.unwrap();
+    tx.commit(&[], &[]).await.unwrap();
+    store.close().await;
+    // It looks twice a second; this is no proof that it looks now, only a good chance.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    ledger.unlock().unwrap();
+    assert!(buying.await.unwrap(), "{:?}", seen.lock().unwrap().odd);
+    check::at_rest(&scene, &server).await;
+    check::always(&scene, &server, &seen).await;
+    assert_eq!(count(&scene, &server, "grant.created").await, 1);
+}
