@@ -134,7 +134,7 @@ async fn perform(
     id: RequestId,
 ) -> Result<Answer, answer::Refused> {
     let app = &surface.app;
-    if app.vault.is_sealed() && !operation.while_sealed {
+    if app.is_sealed() && !operation.while_sealed {
         return Err(Error::Sealed.into());
     }
     let context = if operation.while_sealed {

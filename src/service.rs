@@ -138,6 +138,12 @@ impl App {
         self.0.opened.load_full().ok_or(Error::Sealed)
     }
 
+    /// Whether nothing that needs a key works: also while an unseal has still to take up the last process's work.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.0.opened.load().is_none()
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {

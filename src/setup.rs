@@ -55,6 +55,14 @@ pub enum SetupError {
         /// The address.
         address: String,
     },
+    /// The address cannot be listened on, and nobody else has it.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A file.
     #[error("cannot {what} `{path}`: {source}")]
     File {
@@ -97,7 +105,7 @@ impl SetupError {
             Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",
             Self::Service(Error::LogBroken | Error::Forged(_)) => "integrity_failed",
             Self::Service(Error::Invalid { .. }) => "invalid_request",
-            Self::SimulatedMoney | Self::Payment(_) => "config_invalid",
+            Self::SimulatedMoney | Self::Payment(_) | Self::Listen { .. } => "config_invalid",
             _ => "internal",
         }
     }
@@ -128,6 +136,11 @@ fn prepare_data_dir(path: &Path) -> Result<(), SetupError> {
 /// # Errors
 /// [`SetupError::NotInitialized`], and what the parts say.
 pub async fn open(config: &Config, public_url: String) -> Result<App, SetupError> {
+    // A mistyped path must not leave an empty database behind.
+    let file = config.database_url.strip_prefix("sqlite://").map(Path::new);
+    if file.is_some_and(|file| !file.exists()) {
+        return Err(SetupError::NotInitialized);
+    }
     prepare_data_dir(&config.data_dir)?;
     let store = Store::open(&config.database_url).await?;
     store.migrate().await?;

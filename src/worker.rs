@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::base::time::Ttl;
 use crate::service::error::Error;
 use crate::service::{App, checkpoint, expire, reconcile, recover, unseal};
 
@@ -14,6 +15,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// How often what nobody needs any more is swept.
 const SWEEP: Duration = Duration::from_mins(1);
+
+/// Longer than the keys of the largest grant take: whoever made it is gone.
+const LONGEST_MAKING: Ttl = Ttl::from_mins(5);
 
 /// Rows taken at a time, and how many of them at once.
 const BATCH: i64 = 64;
@@ -31,7 +35,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
 async fn number(app: &App) {
     loop {
         tokio::time::sleep(CHECKPOINT).await;
-        if !app.vault.is_sealed() && !app.log_is_broken() {
+        if !app.is_sealed() && !app.log_is_broken() {
             report("checkpoint", checkpoint::advance(app).await.map(drop));
         }
     }
@@ -41,7 +45,7 @@ async fn number(app: &App) {
 async fn tend(app: &App) {
     loop {
         let _woken = tokio::time::timeout(TICK, app.work_arrives()).await;
-        if app.vault.is_sealed() {
+        if app.is_sealed() {
             continue;
         }
         report("expiry", expire::step(app).await.map(drop));
@@ -76,6 +80,7 @@ async fn sweep(app: &App) {
         tokio::time::sleep(SWEEP).await;
         report("key wraps", unseal::reserve_wraps(app).await);
         report("sweep", swept(app).await);
+        report("grants left", left(app).await);
     }
 }
 
@@ -84,6 +89,13 @@ async fn swept(app: &App) -> Result<(), Error> {
     let _rows = tx.sweep(app.now()).await?;
     let _none = tx.commit(&[], &[]).await?;
     Ok(())
+}
+
+async fn left(app: &App) -> Result<(), Error> {
+    if app.is_sealed() {
+        return Ok(());
+    }
+    expire::left(app, app.now().minus(LONGEST_MAKING)).await
 }
 
 /// Says what went wrong; the next round tries again.

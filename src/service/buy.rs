@@ -434,7 +434,8 @@ pub(super) async fn finish(
     })
 }
 
-/// The grant in force, in the caller's transaction; answers the events.
+/// The grant in force, in the caller's transaction; answers the events. There are none when the buyer's task and the
+/// reconciler both found the settlement and this is the second.
 pub(super) async fn activate(
     app: &App,
     context: &Context,
@@ -442,6 +443,12 @@ pub(super) async fn activate(
     grant: &Grant,
     settled: Option<&(Purchase, String)>,
 ) -> Result<Vec<Event>, Error> {
+    if let Some((purchase, _)) = settled
+        && let Some(row) = tx.purchase(purchase.id).await?
+        && row.state == PurchaseState::Settled
+    {
+        return Ok(Vec::new());
+    }
     tx.update_grant(&app.stored(grant.clone())?).await?;
     let mut facts = grant_facts(grant);
     if let (Some((purchase, transaction)), Some(fields)) = (settled, facts.as_object_mut()) {

@@ -1,9 +1,11 @@
-//! What time ends: leases, grants, approvals. Called by a worker; each step is one transaction.
+//! What time ends: leases, grants, approvals, and grants whose maker is gone. Called by a worker; each step is one
+//! transaction.
 
 use serde_json::json;
 
 use super::App;
 use super::error::Error;
+use super::{provision, purchase};
 use crate::base::time::Timestamp;
 use crate::model::approval::ApprovalState;
 use crate::model::credential::CredentialState;
@@ -22,6 +24,40 @@ pub async fn step(app: &App) -> Result<usize, Error> {
     Ok(ended
         .saturating_add(grants(app, now).await?)
         .saturating_add(approvals(app, now).await?))
+}
+
+/// Fails grants that were being made when their process ended: those whose keys were all intended at `before` or
+/// earlier. Nothing was paid for them; their keys are looked for and ended. A task that does go on finds its keys
+/// given up.
+///
+/// # Errors
+/// As [`step`].
+pub async fn left(app: &App, before: Timestamp) -> Result<(), Error> {
+    let mut tx = app.store.read().await?;
+    let left = tx.grants_left(before, BATCH).await?;
+    drop(tx);
+    for stored in left {
+        // A forged row is raised, and keeps neither the others nor the unsealing waiting.
+        let grant = match app.authentic("grant", stored).await {
+            Err(Error::Forged(_)) => continue,
+            other => other?,
+        };
+        let mut tx = app.store.begin().await?;
+        let row = tx.grant(grant.id).await?.map(|(row, _)| row.unverified.state);
+        if row != Some(GrantState::Provisioning) {
+            drop(tx);
+            continue;
+        }
+        purchase::fail_grant(app, &mut tx, &grant).await?;
+        let mut events = vec![app.own_event("grant.failed", &grant.id, json!({ "grant": grant.id }))];
+        for credential in tx.credentials_of_grant(grant.id).await? {
+            events.extend(provision::abandon(app, &mut tx, credential.id, app.now()).await?);
+        }
+        let _none = tx.commit(&events, &[]).await?;
+        app.control().forget_grant(grant.id);
+        app.announce_work();
+    }
+    Ok(())
 }
 
 async fn leases(app: &App, now: Timestamp) -> Result<usize, Error> {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::connect::open_root;
 use super::error::Error;
-use super::provision::facts;
+use super::provision::{DEADLINE, facts};
 use super::{App, end};
 use crate::base::id::CredentialId;
 use crate::base::time::{Timestamp, Ttl};
@@ -15,10 +15,12 @@ use crate::vendor::Adapter;
 
 const TRY: Ttl = Ttl::from_secs(30);
 
-/// A key that a vendor's list did not show is looked for again after this long, in case the list lags.
+/// A key that a vendor's list did not show is looked for again after this long, in case the list lags; after more
+/// each time.
 const LAG: Ttl = Ttl::from_secs(2);
 
-/// How often a vendor is searched without a find before the key counts as never made.
+/// How often a vendor is searched without a find, at least, before the key counts as never made. Also not before a
+/// request that outlived its sender must have arrived: [`DEADLINE`] after the intent.
 const SEARCHES: i64 = 2;
 
 /// One step for a credential whose time has come, whatever its state.
@@ -72,8 +74,13 @@ async fn probe(app: &App, id: CredentialId) -> Result<(), Error> {
     match adapter.find(&app.egress, &root, &name).await {
         Ok(found) => match found.into_iter().next() {
             Some(found) => settle(app, row, CredentialState::Revoking, Some(found.vendor_key_id)).await,
-            None if row.attempt > SEARCHES => settle(app, row, CredentialState::Failed, None).await,
-            None => later(app, row, None, LAG).await,
+            None if row.attempt > SEARCHES && row.created.plus(DEADLINE) <= app.now() => {
+                settle(app, row, CredentialState::Failed, None).await
+            }
+            None => {
+                let wait = Ttl::from_millis(LAG.as_millis().saturating_mul(row.attempt));
+                later(app, row, None, wait).await
+            }
         },
         Err(failure) => {
             let wait = failure.retry_after.unwrap_or(Ttl::from_secs(5));
@@ -106,7 +113,22 @@ async fn begin(app: &App, id: CredentialId) -> Result<Option<(Credential, crate:
         object: row.root.to_string(),
         version: 1,
     };
-    let proofs = tx.commit(&[event], &[release]).await?;
+    let mut events = vec![event];
+    // A lease that waited for this key will never get it; the prim's next request has another one made.
+    if let Some(id) = row.lease
+        && let Some(mut lease) = tx.lease(id).await?
+        && lease.state == LeaseState::Pending
+    {
+        lease.state = LeaseState::Revoked;
+        tx.update_lease(&lease).await?;
+        events.push(app.own_event(
+            "lease.revoked",
+            &lease.id,
+            json!({ "reason": "its key could not be made" }),
+        ));
+    }
+    let proofs = tx.commit(&events, &[release]).await?;
+    app.announce_lease();
     let connected = app.root(row.root).await?;
     let root = open_root(app, &connected, proofs)?;
     Ok(Some((row, root)))
@@ -120,22 +142,13 @@ async fn settle(app: &App, mut row: Credential, state: CredentialState, key: Opt
     row.vendor_key_id = key.or(row.vendor_key_id);
     let mut tx = app.store.begin().await?;
     tx.update_credential(&row).await?;
-    let mut events = vec![app.own_event("credential.found", &row.id, facts(&row))];
-    // A lease that waited for this key will never get it.
-    if let Some(id) = row.lease
-        && let Some(mut lease) = tx.lease(id).await?
-        && lease.state == LeaseState::Pending
-    {
-        lease.state = LeaseState::Revoked;
-        tx.update_lease(&lease).await?;
-        events.push(app.own_event(
-            "lease.revoked",
-            &lease.id,
-            json!({ "reason": "its key could not be made" }),
-        ));
-    }
-    let _none = tx.commit(&events, &[]).await?;
-    app.announce_lease();
+    let kind = if state == CredentialState::Failed {
+        "credential.not_found"
+    } else {
+        "credential.found"
+    };
+    let event = app.own_event(kind, &row.id, facts(&row));
+    let _none = tx.commit(&[event], &[]).await?;
     if state == CredentialState::Revoking {
         return end::end(app, row.id).await.map(drop);
     }

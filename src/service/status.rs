@@ -43,7 +43,7 @@ pub async fn readiness(app: &App) -> Readiness {
             check("database", false, "does not answer")
         }
     };
-    let sealed = app.vault.is_sealed();
+    let sealed = app.is_sealed();
     let vault = check("vault", !sealed, if sealed { "sealed" } else { "unsealed" });
     let audit = check(
         "audit",
@@ -130,7 +130,7 @@ pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: app.instance.id.to_string(),
         mode: app.instance.mode,
-        sealed: app.vault.is_sealed(),
+        sealed: app.is_sealed(),
         database: match app.store.engine() {
             Engine::Sqlite => "sqlite",
             Engine::Postgres => "postgres",

@@ -7,7 +7,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::init::signing_place;
 use super::record::SELF;
-use super::{App, Opened, checkpoint, reconcile, recover};
+use super::{App, Opened, checkpoint, expire, reconcile, recover};
 use crate::audit::{LogKey, LogPublic};
 use crate::base::time::Timestamp;
 use crate::model::principal::PrincipalKind;
@@ -34,7 +34,7 @@ pub struct SealStatus {
 #[must_use]
 pub fn status(app: &App) -> SealStatus {
     SealStatus {
-        sealed: app.vault.is_sealed(),
+        sealed: app.is_sealed(),
         mode: app.instance.mode.as_str().to_owned(),
         instance: app.instance.id.to_string(),
     }
@@ -60,7 +60,7 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
         .map_err(Error::internal)??;
     match take_up(app).await {
         Ok(()) => {
-            go_on(app).await?;
+            app.announce_work();
             Ok(status(app))
         }
         Err(error) => {
@@ -71,17 +71,17 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
     }
 }
 
-/// Looks at once at what the last process left half done. Other instances of a shared database may still be at work
-/// on theirs, so there the timers decide.
+/// Has what the last process left half done looked at now. Before the first request is served: what begins later is
+/// nobody's leftover. Other instances of a shared database may still be at work on theirs, so there the timers decide.
 async fn go_on(app: &App) -> Result<(), Error> {
     if app.store.engine() == Engine::Sqlite {
         let left = recover::at_start(app).await?;
         reconcile::at_start(app).await?;
+        expire::left(app, app.now()).await?;
         if left > 0 {
             tracing::info!(left, "keys were left half made or half revoked; looking at them now");
         }
     }
-    app.announce_work();
     Ok(())
 }
 
@@ -115,6 +115,7 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let log_public: LogPublic = log.public().clone();
     checkpoint::verify_at_start(app, &mut tx, &log_public).await?;
     let _none = tx.commit(&[event], &[]).await?;
+    go_on(app).await?;
     app.open_with(Some(Opened {
         instance,
         roots,

@@ -31,7 +31,7 @@ impl Server {
     /// [`SetupError`].
     pub async fn start(config: &Config) -> Result<Self, SetupError> {
         let listener = bind(config.listen).await?;
-        let address = listener.local_addr().map_err(|error| port(config.listen, &error))?;
+        let address = listener.local_addr().map_err(|error| port(config.listen, error))?;
         let url = config.public_url.as_ref().map_or_else(
             || format!("http://{address}"),
             |url| url.as_str().trim_end_matches('/').to_owned(),
@@ -44,7 +44,7 @@ impl Server {
         let admin = match &config.admin_listen {
             AdminListen::Tcp(wanted) => {
                 let listener = bind(*wanted).await?;
-                let address = listener.local_addr().map_err(|error| port(*wanted, &error))?;
+                let address = listener.local_addr().map_err(|error| port(*wanted, error))?;
                 let surface = Surface::new(app.clone(), limits.clone(), names(config, address));
                 tasks.push(serve(listener, surface.router(true), limits.clone(), stop.clone()));
                 format!("http://{address}")
@@ -101,12 +101,14 @@ pub fn harden() {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, SetupError> {
-    TcpListener::bind(address).await.map_err(|error| port(address, &error))
+    TcpListener::bind(address).await.map_err(|error| port(address, error))
 }
 
-fn port(address: SocketAddr, _error: &std::io::Error) -> SetupError {
-    SetupError::PortInUse {
-        address: address.to_string(),
+fn port(address: SocketAddr, source: std::io::Error) -> SetupError {
+    let address = address.to_string();
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => SetupError::PortInUse { address },
+        _ => SetupError::Listen { address, source },
     }
 }
 

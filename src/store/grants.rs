@@ -140,6 +140,22 @@ impl ReadTx {
         .await
     }
 
+    /// Grants that are being made, but by nobody: every key of theirs was intended at `before` or earlier, and no
+    /// payment for them is under way.
+    pub async fn grants_left(&mut self, before: Timestamp, limit: i64) -> Result<Vec<Stored<Grant>>, StoreError> {
+        self.ask(select!(
+            "",
+            "WHERE g.state = 'provisioning' AND g.created <= $1 \
+             AND NOT EXISTS (SELECT 1 FROM credentials AS c WHERE c.grant_id = g.id AND c.created > $1) \
+             AND NOT EXISTS (SELECT 1 FROM purchases AS p WHERE p.grant_id = g.id \
+             AND p.state IN ('claimed', 'settling')) ORDER BY g.id LIMIT $2"
+        ))
+        .bind(before)
+        .bind(limit)
+        .all()
+        .await
+    }
+
     /// Whether the principal ever had a grant under the policy that came into force.
     pub async fn granted_before(&mut self, principal: PrincipalId, policy: &Name) -> Result<bool, StoreError> {
         let found: Option<i64> = self

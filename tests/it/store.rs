@@ -54,7 +54,7 @@ conformance! {
         one_version_of_a_policy_is_active
         a_decided_approval_stays_decided_and_nobody_votes_twice
         grants_come_back_as_they_went_in
-        grants_keep_to_their_states
+        grants_keep_to_their_states grants_nobody_makes_any_more_are_found
         credentials_keep_to_their_states
         leases_are_counted
         a_purchase_is_claimed_once

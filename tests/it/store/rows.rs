@@ -460,6 +460,37 @@ pub(super) async fn leases_are_counted(store: Store) {
     assert!(matches!(tx.insert_lease(&twice).await, Err(StoreError::Duplicate)));
 }
 
+pub(super) async fn grants_nobody_makes_any_more_are_found(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    let mut making = |created| {
+        let mut row = grant("readers");
+        (row.state, row.created) = (GrantState::Provisioning, later(created));
+        stored(row)
+    };
+    let (alone, at_work, paid, young) = (making(0), making(0), making(0), making(60));
+    for row in [&alone, &at_work, &paid, &young, &stored(grant("readers"))] {
+        tx.insert_grant(row).await.unwrap();
+    }
+    let old = credential(alone.unverified.id, CredentialState::Failed);
+    tx.insert_credential(&old).await.unwrap();
+    // People approved it long after it was asked for: its keys are being made now.
+    let mut fresh = credential(at_work.unverified.id, CredentialState::Intent);
+    fresh.created = later(31);
+    tx.insert_credential(&fresh).await.unwrap();
+    let mut claimed = purchase("0xa", 1);
+    claimed.grant = paid.unverified.id;
+    tx.claim_purchase(&claimed).await.unwrap();
+    assert_eq!(tx.grants_left(later(30), 9).await.unwrap(), [alone.clone()]);
+    claimed.state = PurchaseState::Released;
+    tx.update_purchase(&claimed).await.unwrap();
+    assert_eq!(
+        tx.grants_left(later(30), 9).await.unwrap(),
+        [alone.clone(), paid.clone()]
+    );
+    assert_eq!(tx.grants_left(later(30), 1).await.unwrap(), [alone]);
+    assert_eq!(tx.grants_left(later(60), 9).await.unwrap().len(), 4);
+}
+
 pub(super) async fn a_purchase_is_claimed_once(store: Store) {
     let mut first = purchase("0xa", 10_000);
     let mut second = purchase("0xa", 10_000);
