@@ -153,8 +153,9 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered) -
         }
     };
     if let Some(limit) = order.deal.paid_per_day {
+        // The claim above counts already.
         let spent = tx.paid_since(&purchase.payer, now.minus(DAY)).await?;
-        if spent.saturating_add(purchase.amount) > limit.atomic() {
+        if spent > limit.atomic() {
             drop(tx);
             return Err(Error::PaidPerDay);
         }

@@ -300,11 +300,15 @@ pub(crate) async fn send(client: &Client, request: Request) -> Seen {
     }
 }
 
-/// Resolves one reference with a token in `Authorization`.
+/// Resolves one reference with a token in `Authorization`. A busy server is asked again, as any client does.
 pub(crate) async fn resolve(prim: &Client, token: &SecretText, reference: &str) -> Seen {
     let body = json!({ "items": [{ "reference": reference }] });
-    let token = same(token);
-    send(prim, Request::post(&["v1", "resolve"]).bearer(token).json(&body)).await
+    until("an answer of the busy server", async || {
+        let request = Request::post(&["v1", "resolve"]).bearer(same(token)).json(&body);
+        let seen = send(prim, request).await;
+        (seen.code() != "overloaded").then_some(seen)
+    })
+    .await
 }
 
 /// A copy of a secret: the type has none on purpose.

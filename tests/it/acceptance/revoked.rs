@@ -67,7 +67,7 @@ async fn play(app: &TestApp, sessions: &[Arc<Session>]) -> Arc<Round> {
                 let ended = round.ended.load(Ordering::SeqCst);
                 let (status, answer) = session.post("/v1/resolve", &token, &body).await;
                 let key = answer.pointer("/data/0/credential/fields/api_key").is_some();
-                assert!(key || status == 401, "{status} {answer}");
+                assert!(key || matches!(status, 401 | 503), "{status} {answer}");
                 round.given.fetch_add(usize::from(key), Ordering::SeqCst);
                 round.late.fetch_add(usize::from(ended), Ordering::SeqCst);
                 round.wrong.fetch_add(usize::from(ended && key), Ordering::SeqCst);
