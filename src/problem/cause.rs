@@ -15,6 +15,7 @@ use crate::base::time::Ttl;
 use crate::policy::Finding;
 use crate::service::error::Error;
 use crate::store::StoreError;
+use crate::vault::VaultError;
 use crate::vendor::FailureClass;
 
 impl From<&Error> for Problem {
@@ -67,6 +68,7 @@ impl From<&Error> for Problem {
             Error::Store(StoreError::Full) => {
                 Self::new(DATABASE_FULL, "the database's disk is full; nothing was changed")
             }
+            Error::Vault(VaultError::WrongKind(_) | VaultError::EmptyPassphrase) => Self::new(UNSEAL_KEY_INVALID, text),
             Error::Internal(_) | Error::Store(_) | Error::Vault(_) => {
                 Self::new(simple(error), "something went wrong here; nothing was released")
             }

@@ -219,6 +219,7 @@ impl From<VaultError> for Error {
             VaultError::Sealed => Self::Sealed,
             VaultError::AlreadyUnsealed => Self::AlreadyUnsealed,
             VaultError::WrongKey => Self::UnsealKeyWrong,
+            VaultError::Busy => Self::Busy,
             other => Self::Vault(other),
         }
     }
