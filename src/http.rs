@@ -28,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::id::RequestId;
 use crate::operations::{Method, OPERATIONS, Operation};
+use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::caller::{self, Context};
 use crate::service::error::Error;
@@ -86,17 +87,18 @@ impl Surface {
 
     /// The public routes, or those of the admin address (which has the public ones too).
     pub fn router(&self, admin: bool) -> Router {
-        let mut router = Router::new();
+        let mut router: Router<App> = Router::new();
         for operation in OPERATIONS.iter().filter(|operation| admin || !operation.admin) {
             router = router.route(operation.path, self.method(operation));
         }
         router
             .fallback(nothing)
             .method_not_allowed_fallback(wrong_method)
+            .with_state(self.app.clone())
             .layer(CatchPanicLayer::custom(answer::panicked))
     }
 
-    fn method(&self, operation: &'static Operation) -> MethodRouter {
+    fn method(&self, operation: &'static Operation) -> MethodRouter<App> {
         let surface = self.clone();
         let handler =
             async move |path: RawPathParams, request: Request| serve(&surface, operation, &path, request).await;
@@ -108,12 +110,21 @@ impl Surface {
     }
 }
 
-async fn nothing(request: Request) -> Response {
-    answer::no_such_path(request.uri().path())
+/// No such path. The path is not repeated: it may hold a secret.
+async fn nothing(State(app): State<App>) -> Response {
+    let problem = Problem::new(problem::NOT_FOUND, "there is nothing at this path");
+    unserved(&app, problem)
 }
 
-async fn wrong_method(State(()): State<()>, request: Request) -> Response {
-    answer::wrong_method(request.method().as_str(), request.uri().path())
+/// The path exists, not with this method.
+async fn wrong_method(State(app): State<App>, request: Request) -> Response {
+    let words = format!("this path does not take {}", request.method());
+    unserved(&app, Problem::new(problem::METHOD_NOT_ALLOWED, words))
+}
+
+fn unserved(app: &App, problem: Problem) -> Response {
+    let id = RequestId::new(app.now(), app.random.as_ref());
+    answer::write(app, id, Err(problem.into()))
 }
 
 /// One request, from its bytes to its answer.

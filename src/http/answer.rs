@@ -252,21 +252,6 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
-/// No such path. The path is not repeated: it may hold a secret.
-pub(super) fn no_such_path(_path: &str) -> Response {
-    let refused = Refused::from(Problem::new(problem::NOT_FOUND, "there is nothing at this path"));
-    refusal("", None, &refused)
-}
-
-/// The path exists, not with this method.
-pub(super) fn wrong_method(method: &str, _path: &str) -> Response {
-    let refused = Refused::from(Problem::new(
-        problem::METHOD_NOT_ALLOWED,
-        format!("this path does not take {method}"),
-    ));
-    refusal("", None, &refused)
-}
-
 /// A handler that panicked: an internal problem, and nothing of the panic's text.
 pub(super) fn panicked(_why: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");

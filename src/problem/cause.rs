@@ -75,7 +75,7 @@ impl From<&Error> for Problem {
 fn simple(error: &Error) -> &'static Code {
     match error {
         Error::Sealed => VAULT_SEALED,
-        Error::UnsealKeyWrong => UNSEAL_KEY_INVALID,
+        Error::UnsealKeyWrong | Error::UnsealKeyUnfit(_) => UNSEAL_KEY_INVALID,
         Error::AlreadyUnsealed => ALREADY_UNSEALED,
         Error::AlreadyInitialized => ALREADY_INITIALIZED,
         Error::Unauthenticated => INVALID_TOKEN,

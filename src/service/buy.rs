@@ -486,7 +486,7 @@ pub(super) async fn again(
         GrantState::PaymentUnknown => return Err(Error::PaymentUnknown(grant.id)),
         _ => {}
     }
-    let proved = grant::managed_by(context, &grant) && grant.state == GrantState::Active && grant.expires > app.now();
+    let proved = grant::held_by(context, &grant) && grant.state == GrantState::Active && grant.expires > app.now();
     let token = if proved {
         grant::claim(app, context).await?;
         Some(grant::mint(app, &grant)?)

@@ -20,6 +20,9 @@ pub enum Error {
     /// The unseal key is for this vault's kind, but not its key.
     #[error("that unseal key is wrong")]
     UnsealKeyWrong,
+    /// An unseal key of another kind than this vault takes.
+    #[error("{0}")]
+    UnsealKeyUnfit(String),
     /// The vault is open already.
     #[error("the vault is unsealed already")]
     AlreadyUnsealed,
@@ -227,6 +230,8 @@ impl From<VaultError> for Error {
             VaultError::Sealed => Self::Sealed,
             VaultError::AlreadyUnsealed => Self::AlreadyUnsealed,
             VaultError::WrongKey => Self::UnsealKeyWrong,
+            unfit @ (VaultError::WrongKind(_) | VaultError::EmptyPassphrase) => Self::UnsealKeyUnfit(unfit.to_string()),
+            VaultError::Busy => Self::Busy,
             other => Self::Vault(other),
         }
     }

@@ -106,12 +106,16 @@ pub fn mint(app: &App, grant: &Grant) -> Result<Minted, Error> {
 
 /// Whether the caller may manage a grant: its holder's key, its owner, or an operator. Others learn nothing.
 pub(super) fn managed_by(context: &Context, grant: &Grant) -> bool {
+    let principal = context.caller.principal();
+    held_by(context, grant) || principal.is_some_and(|principal| principal.kind == PrincipalKind::Operator)
+}
+
+/// Whether the caller may have a token of a grant: its holder's key or its owner. An operator ends grants; it does
+/// not use them.
+pub(super) fn held_by(context: &Context, grant: &Grant) -> bool {
     let holder = context.key.is_some() && context.key == grant.holder;
-    holder
-        || context
-            .caller
-            .principal()
-            .is_some_and(|principal| principal.id == grant.principal || principal.kind == PrincipalKind::Operator)
+    let principal = context.caller.principal();
+    holder || principal.is_some_and(|principal| principal.id == grant.principal)
 }
 
 /// A grant the caller may manage, read anew.
@@ -207,6 +211,9 @@ pub(super) async fn view(app: &App, grant: &Grant, resolves: i64) -> Result<Gran
 /// [`Error::NotFound`], [`Error::GrantOver`], [`Error::SignatureRequired`].
 pub async fn fresh_token(app: &App, context: &Context, id: GrantId) -> Result<(GrantView, Minted), Error> {
     let (grant, resolves) = managed(app, context, id).await?;
+    if !held_by(context, &grant) {
+        return Err(Error::NotAllowed("only its holder gets tokens of a grant".to_owned()));
+    }
     let minted = mint(app, &grant)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
@@ -250,7 +257,14 @@ pub struct EndAsk {
 pub async fn revoke(app: &App, context: &Context, id: GrantId, ask: &EndAsk) -> Result<Ended, Error> {
     let (grant, _) = managed(app, context, id).await?;
     if grant.state == GrantState::Revoked {
-        return Ok(ended(id.to_string(), "grant", 0, true));
+        let mut tx = app.store.read().await?;
+        let keys = tx.credentials_of_grant(id).await?;
+        return Ok(ended(
+            id.to_string(),
+            "grant",
+            0,
+            keys.iter().all(|key| key.state.is_final()),
+        ));
     }
     if !grant.state.may_become(GrantState::Revoked) {
         return Err(Error::GrantOver(grant.state));

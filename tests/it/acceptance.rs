@@ -1,7 +1,14 @@
 //! What was promised, tried over real HTTP against a whole instance in this process.
 
+mod approvals;
+mod authorization;
+mod canary;
 mod database;
+mod limits;
+mod openapi;
 mod payments;
 mod refusals;
 mod revoked;
+mod scene;
+mod sealed;
 mod uses;

@@ -29,7 +29,7 @@ pub(crate) const READ: &str = "dk://demo/echo:read";
 pub(crate) const WRITE: &str = "dk://demo/echo:write";
 
 /// How long a state may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A policy of the demo vendor with limits that no test meets by accident.
 pub(crate) fn policy(name: &str, scope: &str, prims: &[&str], more: &str) -> String {
@@ -74,7 +74,7 @@ pub(crate) struct TestApp {
     pub(crate) stage: Stage,
     pub(crate) config: Config,
     /// Kept for its end: the directory goes with it.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// An answer, all of it.
@@ -137,11 +137,7 @@ impl TestApp {
         let mut config = stage::config(&dir.path().join("data"), any_port());
         change(&mut config);
         let stage = Stage::ready_with(&config, policy).await.unwrap();
-        Self {
-            stage,
-            config,
-            _dir: dir,
-        }
+        Self { stage, config, dir }
     }
 
     /// A client that signs with `key`, or with nothing.
@@ -249,7 +245,7 @@ impl TestApp {
 
     /// The same, with something done in between.
     pub(crate) async fn restart_with(self, between: impl FnOnce()) -> Self {
-        let Self { stage, config, _dir } = self;
+        let Self { stage, config, dir } = self;
         let Stage {
             server,
             vendor,
@@ -265,7 +261,7 @@ impl TestApp {
             cast,
             data_dir,
         };
-        Self { stage, config, _dir }
+        Self { stage, config, dir }
     }
 
     /// The key that opens the vault.

@@ -72,9 +72,7 @@ async fn one_payment_sent_fifty_times_at_once_settles_once() {
     let holder = app.pay(&app.agent(), &body, &header).await;
     assert_eq!((holder.status, holder.text("/id")), (200, again.text("/id")));
     let token = secret::at(&holder.json, "/token").unwrap();
-    let seen = app
-        .resolve(&app.stage.cast.prim, &pinned(&token, PRIM), READ)
-        .await;
+    let seen = app.resolve(&app.stage.cast.prim, &pinned(&token, PRIM), READ).await;
     assert!(seen.key().is_some(), "{}", seen.json);
     // Another wish cannot be paid with it.
     let mut other = body.clone();
@@ -112,8 +110,8 @@ async fn a_wallet_pays_no_more_than_it_may_and_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_wallets_that_the_policy_names_may_buy() {
     let friend = Wallet::new();
-    let text = priced("demo-readers", "echo:read", &[PRIM], "0.01")
-        .replace("84532:*", &format!("84532:{}", friend.address()));
+    let text =
+        priced("demo-readers", "echo:read", &[PRIM], "0.01").replace("84532:*", &format!("84532:{}", friend.address()));
     let app = TestApp::with(&text, |_| {}).await;
     let (stranger, body) = (Wallet::new(), wish(&app));
     let header = stranger.sign(&app.quote(&body).await);
@@ -161,7 +159,11 @@ async fn an_idempotency_key_stands_for_one_request() {
         ..Fault::default()
     });
     let (first, second) = tokio::join!(ask(agent, &two, "slow"), ask(agent, &two, "slow"));
-    let (done, running) = if first.status == 201 { (first, second) } else { (second, first) };
+    let (done, running) = if first.status == 201 {
+        (first, second)
+    } else {
+        (second, first)
+    };
     assert_eq!(done.status, 201, "{}", done.json);
     running.is(409, "idempotency_running");
     let nobody = send(&app.anyone(), Request::post(&["v1", "grants"]).json(&one)).await;
@@ -209,39 +211,33 @@ async fn a_rail_that_does_not_answer_is_not_held_against_the_payer() {
     failed_then_paid(faults, None, 503, "payment_unavailable").await;
 }
 
-fn creating(fault: Fault) -> Option<Fault> {
-    Some(Fault {
+/// The vendor's next making of a key goes wrong.
+fn creating(status: Option<u16>, drop_reply: bool) -> Fault {
+    Fault {
         op: "create".to_owned(),
         count: Some(1),
-        ..fault
-    })
+        status,
+        drop_reply,
+        ..Fault::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendor_that_refuses_costs_nothing() {
-    let fault = creating(Fault {
-        status: Some(403),
-        ..Fault::default()
-    });
-    failed_then_paid(Faults::default(), fault, 502, "vendor_refused").await;
+    let fault = creating(Some(403), false);
+    failed_then_paid(Faults::default(), Some(fault), 502, "vendor_refused").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendor_that_fails_costs_nothing() {
-    let fault = creating(Fault {
-        status: Some(500),
-        ..Fault::default()
-    });
-    failed_then_paid(Faults::default(), fault, 503, "vendor_unavailable").await;
+    let fault = creating(Some(500), false);
+    failed_then_paid(Faults::default(), Some(fault), 503, "vendor_unavailable").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_whose_making_was_not_answered_is_found_and_ended() {
-    let fault = creating(Fault {
-        drop_reply: true,
-        ..Fault::default()
-    });
-    failed_then_paid(Faults::default(), fault, 503, "vendor_unavailable").await;
+    let fault = creating(None, true);
+    failed_then_paid(Faults::default(), Some(fault), 503, "vendor_unavailable").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,11 +306,7 @@ async fn a_grant_of_two_items_is_whole_or_nothing() {
     let header = wallet.sign(&terms);
     // The first key is made, the second is not.
     for status in [None, Some(403)] {
-        let fault = Fault {
-            status,
-            ..Fault::default()
-        };
-        app.stage.vendor.fault(creating(fault).unwrap());
+        app.stage.vendor.fault(creating(status, false));
     }
     app.pay(&app.anyone(), &body, &header).await.is(502, "vendor_refused");
     assert_eq!((balance(&app, &wallet), active(&app).await), (FULL, 0));

@@ -61,7 +61,11 @@ async fn what_a_block_took_away_is_refused_and_the_block_named() {
             let seen = try_it(&app, &token).await;
             seen.is(403, "insufficient_scope");
             assert_eq!(seen.json["block"], block, "{narrowing:?}: {}", seen.json);
-            assert!(seen.text("/detail").contains(&format!("block {block}")), "{}", seen.json);
+            assert!(
+                seen.text("/detail").contains(&format!("block {block}")),
+                "{}",
+                seen.json
+            );
             let challenge = seen.headers["www-authenticate"].to_str().unwrap();
             assert!(challenge.contains("insufficient_scope"), "{challenge}");
         }
@@ -103,7 +107,12 @@ async fn a_token_without_a_short_pin_to_this_prim_is_refused() {
     // Stolen on the way to one prim, it is no use to another.
     let seen = app.resolve(&other, &to(&[PRIM], Some(4)), READ).await;
     assert_eq!((seen.status, seen.key()), (403, None), "{}", seen.json);
-    assert!(app.resolve(&other, &to(&["prim-two"], Some(4)), READ).await.key().is_some());
+    assert!(
+        app.resolve(&other, &to(&["prim-two"], Some(4)), READ)
+            .await
+            .key()
+            .is_some()
+    );
     // A prim that no policy names, with a token that names it.
     let third = app.enroll("prim-three", "prim").await;
     let seen = app.resolve(&third, &to(&["prim-three"], Some(4)), READ).await;
@@ -162,9 +171,14 @@ async fn forged_expired_revoked_and_foreign_tokens_are_answered_alike() {
     send(&app.agent(), revoke).await.good();
 
     let text = secret::shown(&bought.token);
+    // One letter in the middle is another.
     let middle = text.len() / 2;
-    let letter = if text.as_bytes()[middle] == b'A' { "B" } else { "A" };
-    let forged = format!("{}{letter}{}", &text[..middle], &text[middle + 1..]);
+    let other = |(at, letter)| match (at == middle, letter) {
+        (true, 'A') => 'B',
+        (true, _) => 'A',
+        (false, letter) => letter,
+    };
+    let forged: String = text.chars().enumerate().map(other).collect();
     let cases = [
         ("revoked, seen before", warm),
         ("revoked, first sight", pinned(&revoked.token, PRIM)),
@@ -173,10 +187,16 @@ async fn forged_expired_revoked_and_foreign_tokens_are_answered_alike() {
         ("garbage", SecretText::new("dkt_test_AAAA".to_owned())),
         ("no token", SecretText::new("x".to_owned())),
         ("live", SecretText::new(text.replacen("dkt_test_", "dkt_live_", 1))),
-        ("expired", pinned(&minted(&app, &bought, &bought.id, now().minus(hour)), PRIM)),
+        (
+            "expired",
+            pinned(&minted(&app, &bought, &bought.id, now().minus(hour)), PRIM),
+        ),
         (
             "of no grant",
-            pinned(&minted(&app, &bought, &none.to_string(), now().plus(Ttl::from_mins(5))), PRIM),
+            pinned(
+                &minted(&app, &bought, &none.to_string(), now().plus(Ttl::from_mins(5))),
+                PRIM,
+            ),
         ),
     ];
     let mut first = None;

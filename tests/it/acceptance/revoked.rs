@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dekeys::client::Request;
+use dekeys::mock::Fault;
 use dekeys::setup::stage::PRIM;
 use serde_json::json;
 
@@ -88,4 +89,28 @@ async fn play(app: &TestApp, sessions: &[Arc<Session>]) -> Arc<Round> {
         asker.unwrap();
     }
     round
+}
+
+/// What the vendor did not confirm is not told as confirmed, however often one asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_the_vendor_does_not_confirm_is_not_called_confirmed() {
+    let app = TestApp::start().await;
+    let bought = app.buy(json!({ "reference": READ })).await;
+    app.key_of(&bought).await;
+    app.stage.vendor.fault(Fault {
+        op: "revoke".to_owned(),
+        status: Some(500),
+        count: None,
+        ..Fault::default()
+    });
+    for _ in 0..2 {
+        let request = Request::post(&["v1", "grants", &bought.id, "revoke"]).json(&json!({}));
+        let ended = send(&app.agent(), request).await.good();
+        assert_eq!(
+            (&ended["confirmed"], app.stage.vendor.live_keys().len()),
+            (&json!(false), 1)
+        );
+        assert_eq!(ended["state"], "revoking", "{ended}");
+    }
+    app.stop().await;
 }

@@ -15,7 +15,7 @@ const PRIMS: [&str; 3] = [PRIM, "prim-two", "prim-three"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_last_five_uses_give_five_keys_on_sqlite() {
     let app = TestApp::start().await;
-    last_uses(&app, &[app.stage.server.url.clone()]).await;
+    last_uses(&app, std::slice::from_ref(&app.stage.server.url)).await;
     app.stop().await;
 }
 

@@ -1,0 +1,182 @@
+//! Everybody who may ask, and for each operation a request that would be good if it came from the right one.
+
+use dekeys::client::{KeyFile, Request, approval};
+use dekeys::model::approval::Verdict;
+use dekeys::operations::{Method, Operation};
+use dekeys::setup::stage::{self, PRIM};
+use serde_json::{Value, json};
+
+use crate::support::{READ, Seen, TestApp, new_key, pinned, priced, send, until};
+
+/// Who asks, in the order of the table.
+pub(super) const CALLERS: [&str; 6] = ["nobody", "unknown", "agent", "prim", "human", "operator"];
+
+pub(super) struct Scene {
+    pub(super) app: TestApp,
+    stranger: KeyFile,
+    event: String,
+    receipt: String,
+    made: std::sync::atomic::AtomicUsize,
+}
+
+impl Scene {
+    pub(super) async fn new() -> Self {
+        let app = TestApp::start().await;
+        let body = json!({ "name": "agent-one", "kind": "agent", "public_keys": [app.stage.cast.agent.public()] });
+        let enroll = Request::post(&["v1", "principals"]).json(&body);
+        send(&app.operator(), enroll).await.good();
+        let bought = app.buy(json!({ "reference": READ })).await;
+        let event = until("a numbered event", async || {
+            let events = app.events("grant.created").await;
+            let event = events.into_iter().find(|event| event["leaf"].is_i64())?;
+            Some(event.pointer("/event/id")?.as_str()?.to_owned())
+        })
+        .await;
+        Self {
+            receipt: bought.json["receipt"].as_str().unwrap().to_owned(),
+            stranger: new_key(),
+            event,
+            app,
+            made: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn key(&self, caller: &str) -> Option<&KeyFile> {
+        let cast = &self.app.stage.cast;
+        match caller {
+            "nobody" => None,
+            "unknown" => Some(&self.stranger),
+            "agent" => Some(&cast.agent),
+            "prim" => Some(&cast.prim),
+            "human" => Some(&cast.approvers[0].1),
+            "operator" => Some(&cast.operator),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The address that serves an operation.
+    pub(super) fn url(&self, operation: &Operation) -> &str {
+        let server = &self.app.stage.server;
+        if operation.admin { &server.admin } else { &server.url }
+    }
+
+    pub(super) async fn ask(&self, operation: &Operation, caller: &str) -> Seen {
+        let client = stage::client(self.url(operation), self.key(caller)).unwrap();
+        let request = self.request(operation, caller).await;
+        send(&client, request).await
+    }
+
+    fn fresh_name(&self, what: &str) -> String {
+        let n = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{what}-{n}")
+    }
+
+    /// A request about things made for it alone.
+    pub(super) async fn request(&self, operation: &Operation, caller: &str) -> Request {
+        let method = match operation.method {
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+        };
+        let (path, body, token) = self.target(operation, caller).await;
+        let request = Request::at(method, path);
+        let request = match token {
+            Some(token) => request.bearer(token),
+            None => request,
+        };
+        if operation.method == Method::Get {
+            return request;
+        }
+        request.json(&body)
+    }
+
+    async fn target(
+        &self,
+        operation: &Operation,
+        caller: &str,
+    ) -> (String, Value, Option<dekeys::base::secret::SecretText>) {
+        let path = operation.path;
+        let at = |id: &str| path.replace("{id}", id).replace("{name}", id).replace("{code}", id);
+        let plain = |id: &str, body: Value| (at(id), body, None);
+        if path.starts_with("/v1/grants/{id}") || path.starts_with("/v1/leases/{id}") || operation.id == "resolve" {
+            return self.of_grant(operation).await;
+        }
+        match operation.id {
+            "problem" => plain("vault_sealed", json!({})),
+            "unseal" => plain("", json!({ "key": "A".repeat(43) })),
+            "openSession" => plain("", json!({ "use": "sign" })),
+            "showCredential" => plain(&self.newest("credentials").await, json!({})),
+            "showPolicy" => plain("demo-readers", json!({})),
+            "proposePolicy" | "validatePolicy" => {
+                let name = self.fresh_name("policy");
+                plain(&name, json!({ "text": priced(&name, "echo:write", &[PRIM], "0.01") }))
+            }
+            "createGrant" | "explainPolicy" => plain("", json!({ "reference": READ })),
+            "showApproval" | "cancelApproval" => plain(self.proposal().await["approval"].as_str().unwrap(), json!({})),
+            "reviewApproval" => {
+                let proposal = self.proposal().await;
+                let id = proposal["approval"].as_str().unwrap();
+                let digest = proposal["digest"].as_str().unwrap().parse().unwrap();
+                let key = self.key(caller).unwrap_or(&self.stranger);
+                plain(
+                    id,
+                    approval::review(key, id.parse().unwrap(), digest, Verdict::Approve, ""),
+                )
+            }
+            "showVendor" | "testVendor" => plain("demo", json!({})),
+            "connectVendor" => {
+                let vendor = &self.app.stage.vendor;
+                let fields: Value = vendor
+                    .root_fields()
+                    .iter()
+                    .map(|(name, value)| (name.clone(), json!(value)))
+                    .collect();
+                plain("demo", json!({ "fields": fields, "base_url": vendor.url().as_str() }))
+            }
+            "createPrincipal" => {
+                let (name, key) = (self.fresh_name("somebody"), new_key().public());
+                plain("", json!({ "name": name, "kind": "agent", "public_keys": [key] }))
+            }
+            "showPrincipal" => plain(&self.newest("principals").await, json!({})),
+            "disablePrincipal" => {
+                self.app.enroll(&self.fresh_name("victim"), "agent").await;
+                plain(&self.newest("principals").await, json!({}))
+            }
+            "showProof" => plain(&self.event, json!({})),
+            "showReceipt" => plain(&self.receipt, json!({})),
+            _ => {
+                assert!(!path.contains('{'), "no example for {}", operation.id);
+                plain("", json!({}))
+            }
+        }
+    }
+
+    /// About a new grant of the agent's and its lease.
+    async fn of_grant(&self, operation: &Operation) -> (String, Value, Option<dekeys::base::secret::SecretText>) {
+        let bought = self.app.buy(json!({ "reference": READ })).await;
+        let token = pinned(&bought.token, PRIM);
+        if operation.id == "resolve" {
+            let body = json!({ "items": [{ "reference": READ }] });
+            return (operation.path.to_owned(), body, Some(token));
+        }
+        let mut id = bought.id;
+        if operation.path.starts_with("/v1/leases") {
+            let seen = self.app.resolve(&self.app.stage.cast.prim, &token, READ).await;
+            id = seen.text("/data/0/lease_id");
+        }
+        (operation.path.replace("{id}", &id), json!({}), None)
+    }
+
+    async fn newest(&self, what: &str) -> String {
+        let list = send(&self.app.operator(), Request::get(&["v1", what])).await.good();
+        list["data"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// An approval request of the operator's.
+    async fn proposal(&self) -> Value {
+        let name = self.fresh_name("policy");
+        let body = json!({ "text": priced(&name, "echo:write", &[PRIM], "0.01") });
+        let request = Request::put(&["v1", "policies", &name]).json(&body);
+        send(&self.app.operator(), request).await.good()
+    }
+}
