@@ -63,6 +63,9 @@ impl From<&Error> for Problem {
             .fix("The agent narrows it before it sends it: `dekeys token attenuate --prim NAME --ttl 5m`."),
             Error::Vendor { vendor, failure } => vendor_failed(vendor, failure),
             Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
+            Error::ClockSetBack => Self::new(OVERLOADED, text)
+                .fix("The operator sets the machine's clock right; `/readyz` tells when it is.")
+                .retry_after(Ttl::from_secs(60)),
             Error::Busy | Error::PurchaseUnderWay => Self::new(simple(error), text).retry_after(Ttl::from_secs(1)),
             Error::Store(StoreError::Full) => {
                 Self::new(DATABASE_FULL, "the database's disk is full; nothing was changed")
@@ -105,7 +108,7 @@ fn simple(error: &Error) -> &'static Code {
         Error::Conflict(_) => CONFLICT,
         Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,
-        Error::Busy => OVERLOADED,
+        Error::Busy | Error::ClockSetBack => OVERLOADED,
         _ => INTERNAL,
     }
 }

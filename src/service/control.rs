@@ -1,11 +1,12 @@
 //! Control rows in memory: principals, policies in force, manifests, root credentials and grants, each checked
 //! against its MAC when it enters. A row that is not authentic is refused, raised as an event, and not cached.
 //!
-//! Bound: another instance's change of a principal or policy is seen after at most two seconds; its end of a grant
-//! or lease at once, because every release reads those in its transaction.
+//! Bound: another instance's change of a principal, policy or root credential is seen after at most two seconds; its
+//! end of a grant or lease at once, because every release reads those in its transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache;
 use parking_lot::RwLock;
@@ -27,13 +28,22 @@ use crate::vendor::Manifest;
 /// How stale a cached principal or the list of policies may be.
 const FRESH: Ttl = Ttl::from_secs(2);
 
+/// How long the telling of an attack may hold up the request that met it.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// For how long the same forged row is told once only: a worker may meet it at every turn.
+const ONCE: Duration = Duration::from_mins(1);
+
 /// The caches.
 pub struct Control {
     principals: Cache<PublicKey, (Arc<Principal>, Timestamp)>,
     policies: RwLock<Option<(Arc<Vec<InForce>>, Timestamp)>>,
     manifests: RwLock<HashMap<Digest, Arc<Manifest>>>,
     roots: RwLock<HashMap<RootId, Arc<Connected>>>,
+    /// Which root credential each vendor uses.
+    current: RwLock<HashMap<Name, (RootId, Timestamp)>>,
     grants: Cache<GrantId, Arc<Grant>>,
+    told: Cache<(&'static str, [u8; 32]), ()>,
 }
 
 /// A policy in force.
@@ -61,7 +71,9 @@ impl Default for Control {
             policies: RwLock::default(),
             manifests: RwLock::default(),
             roots: RwLock::default(),
+            current: RwLock::default(),
             grants: Cache::new(200_000),
+            told: Cache::builder().max_capacity(10_000).time_to_live(ONCE).build(),
         }
     }
 }
@@ -71,7 +83,7 @@ impl Control {
         self.principals.invalidate_all();
         *self.policies.write() = None;
         self.manifests.write().clear();
-        self.roots.write().clear();
+        self.forget_roots();
         self.grants.invalidate_all();
     }
 
@@ -88,6 +100,7 @@ impl Control {
     }
 
     pub(super) fn forget_roots(&self) {
+        self.current.write().clear();
         self.roots.write().clear();
     }
 }
@@ -119,11 +132,15 @@ impl App {
     /// # Errors
     /// [`Error::Forged`], [`Error::Sealed`].
     pub async fn authentic<T: Row>(&self, what: &'static str, stored: Stored<T>) -> Result<T, Error> {
+        let mark = (what, stored.mac.0);
         match self.vault.authenticate(stored) {
             Ok(value) => Ok(value),
             Err(crate::vault::VaultError::Forged) => {
-                tracing::error!(what, "a stored row is not authentic: somebody wrote to the database");
-                self.raise("security.forged_row", what).await;
+                if !self.control().told.contains_key(&mark) {
+                    self.control().told.insert(mark, ());
+                    tracing::error!(what, "a stored row is not authentic: somebody wrote to the database");
+                    self.raise("security.forged_row", what).await;
+                }
                 Err(Error::Forged(what))
             }
             Err(error) => Err(error.into()),
@@ -140,15 +157,21 @@ impl App {
     }
 
     /// Tells the log about an attack. A database that cannot even take that is told to the operator's log only.
-    pub async fn raise(&self, kind: &str, what: &str) {
+    ///
+    /// In a task of its own: a caller that holds a transaction, for whose end this one waits, goes on after a second.
+    pub async fn raise(&self, kind: &'static str, what: &str) {
         let event = self.own_event(kind, &what, serde_json::json!({ "what": what }));
-        let outcome = match self.store.begin().await {
-            Ok(tx) => tx.commit(&[event], &[]).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            tracing::error!(%error, kind, what, "could not record an attack");
-        }
+        let (store, what) = (self.store.clone(), what.to_owned());
+        let task = tokio::spawn(async move {
+            let outcome = match store.begin().await {
+                Ok(tx) => tx.commit(&[event], &[]).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, kind, what, "could not record an attack");
+            }
+        });
+        let _told = tokio::time::timeout(TELLING, task).await;
     }
 
     /// The principal a key proves.
@@ -275,12 +298,11 @@ impl App {
     /// # Errors
     /// [`Error::VendorNotConnected`], [`Error::Forged`].
     pub async fn current_root(&self, vendor: &Name) -> Result<Arc<Connected>, Error> {
-        if let Some(found) = self
-            .control()
-            .roots
-            .read()
-            .values()
-            .find(|root| root.root.current && root.root.vendor == *vendor)
+        let now = self.now();
+        let known = self.control().current.read().get(vendor).copied();
+        if let Some((id, at)) = known
+            && now.since(at) < FRESH
+            && let Some(found) = self.control().roots.read().get(&id)
         {
             return Ok(Arc::clone(found));
         }
@@ -290,7 +312,12 @@ impl App {
             .await?
             .ok_or_else(|| Error::VendorNotConnected(vendor.to_string()))?;
         drop(tx);
-        self.connected(stored, sealed).await
+        let connected = self.connected(stored, sealed).await?;
+        self.control()
+            .current
+            .write()
+            .insert(vendor.clone(), (connected.root.id, now));
+        Ok(connected)
     }
 
     /// A root credential by id: the one a credential was made from.
