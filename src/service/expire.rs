@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::App;
+use super::approve::let_go;
 use super::error::Error;
 use crate::base::time::Timestamp;
 use crate::model::approval::ApprovalState;
@@ -61,7 +62,12 @@ async fn grants(app: &App, now: Timestamp) -> Result<usize, Error> {
     drop(tx);
     let count = due.len();
     for stored in due {
-        let mut grant = app.authentic("grant", stored).await?;
+        // A forged one has been raised, and does not keep the others from ending.
+        let mut grant = match app.authentic("grant", stored).await {
+            Ok(grant) => grant,
+            Err(Error::Forged(_)) => continue,
+            Err(error) => return Err(error),
+        };
         if !grant.state.may_become(GrantState::Expired) {
             continue;
         }
@@ -89,12 +95,25 @@ async fn approvals(app: &App, now: Timestamp) -> Result<usize, Error> {
     drop(tx);
     let count = due.len();
     for stored in due {
-        let mut approval = app.authentic("approval", stored).await?;
+        let mut approval = match app.authentic("approval", stored).await {
+            Ok(approval) => approval,
+            Err(Error::Forged(_)) => continue,
+            Err(error) => return Err(error),
+        };
         approval.state = ApprovalState::Expired;
         let mut tx = app.store.begin().await?;
+        let still = tx
+            .approval(approval.id)
+            .await?
+            .is_some_and(|row| row.unverified.state == ApprovalState::Pending);
+        if !still {
+            drop(tx);
+            continue;
+        }
         tx.update_approval(&app.stored(approval.clone())?).await?;
-        let event = app.own_event("approval.expired", &approval.id, json!({ "approval": approval.id }));
-        let _none = tx.commit(&[event], &[]).await?;
+        let mut events = vec![app.own_event("approval.expired", &approval.id, json!({ "approval": approval.id }))];
+        events.extend(let_go(app, &mut tx, &approval).await?);
+        let _none = tx.commit(&events, &[]).await?;
     }
     Ok(count)
 }
