@@ -15,6 +15,8 @@ mod payment;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod review;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod token;
