@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod connect;
 pub mod control;
 pub mod credential;
+pub mod decision;
 pub mod end;
 pub mod enroll;
 pub mod error;
@@ -48,9 +49,10 @@ use crate::store::writer::Writer;
 use crate::token::{RootKeys, Verifier};
 use crate::vault::Vault;
 use control::Control;
+use decision::Decisions;
 use error::Error;
-use resolve::Decisions;
 use session::Sessions;
+use unseal::Guesses;
 
 /// Everything a verb needs. Built by `setup` alone; cheap to clone.
 #[derive(Clone)]
@@ -62,6 +64,7 @@ struct Inner {
     control: Control,
     decisions: Decisions,
     sessions: Sessions,
+    guesses: Guesses,
     log_broken: AtomicBool,
     wraps_allowed: AtomicU64,
     leases_changed: Notify,
@@ -123,6 +126,7 @@ impl App {
             control: Control::default(),
             decisions: Decisions::default(),
             sessions: Sessions::default(),
+            guesses: Guesses::default(),
             log_broken: AtomicBool::new(false),
             wraps_allowed: AtomicU64::new(0),
             leases_changed: Notify::new(),
@@ -148,6 +152,17 @@ impl App {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Refuses what must not happen while the clock stands behind what was seen before: nothing would expire in time.
+    ///
+    /// # Errors
+    /// [`Error::ClockSetBack`].
+    pub fn refuse_clock_set_back(&self) -> Result<(), Error> {
+        if self.now().since(self.clock.wall()) > status::CLOCK_BACK {
+            return Err(Error::ClockSetBack);
+        }
+        Ok(())
     }
 
     /// Whether real money and real vendors are involved.
@@ -186,6 +201,10 @@ impl App {
 
     fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    fn guesses(&self) -> &Guesses {
+        &self.0.guesses
     }
 
     fn mark_log_broken(&self) {

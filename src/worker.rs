@@ -1,7 +1,12 @@
 //! The background workers: what time and trouble make necessary. Each step is a verb; this file says when.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use crate::base::time::Ttl;
 use crate::service::error::Error;
@@ -19,8 +24,11 @@ const SWEEP: Duration = Duration::from_mins(1);
 /// Longer than the keys of the largest grant take: whoever made it is gone.
 const LONGEST_MAKING: Ttl = Ttl::from_mins(5);
 
-/// Rows taken at a time, and how many of them at once.
-const BATCH: i64 = 64;
+/// Rows taken at a time.
+const BATCH: i64 = 256;
+
+/// Steps under way at once.
+const AT_ONCE: usize = 128;
 
 /// Runs all workers until `stop` is done.
 pub async fn run(app: App, stop: impl Future<Output = ()>) {
@@ -41,36 +49,69 @@ async fn number(app: &App) {
     }
 }
 
-/// Ends what is over, goes on with keys and payments whose time has come.
+/// Ends what is over, goes on with keys and payments whose time has come. A step that waits for a slow vendor holds up
+/// nothing but itself.
 async fn tend(app: &App) {
+    let mut steps = Steps::default();
     loop {
         let _woken = tokio::time::timeout(TICK, app.work_arrives()).await;
+        while steps.running.try_join_next().is_some() {}
         if app.is_sealed() {
             continue;
         }
         report("expiry", expire::step(app).await.map(drop));
-        report("credentials", credentials(app).await);
-        report("payments", payments(app).await);
+        report("credentials", credentials(app, &mut steps).await);
+        report("payments", payments(app, &mut steps).await);
     }
 }
 
-async fn credentials(app: &App) -> Result<(), Error> {
+/// The steps under way: each thing has one at a time.
+#[derive(Default)]
+struct Steps {
+    running: JoinSet<()>,
+    under_way: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Steps {
+    fn begin(
+        &mut self,
+        what: &'static str,
+        id: String,
+        step: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        if self.running.len() >= AT_ONCE || !self.under_way.lock().insert(id.clone()) {
+            return;
+        }
+        let under_way = Arc::clone(&self.under_way);
+        self.running.spawn(async move {
+            report(what, step.await);
+            under_way.lock().remove(&id);
+        });
+    }
+}
+
+async fn credentials(app: &App, steps: &mut Steps) -> Result<(), Error> {
     let mut tx = app.store.read().await?;
     let due = tx.credentials_due(app.now(), BATCH).await?;
     drop(tx);
-    let steps = due.iter().map(|row| async {
-        report("a credential", recover::step(app, row.id).await);
-    });
-    futures_util::future::join_all(steps).await;
+    for row in due {
+        let app = app.clone();
+        steps.begin("a credential", row.id.to_string(), async move {
+            recover::step(&app, row.id).await
+        });
+    }
     Ok(())
 }
 
-async fn payments(app: &App) -> Result<(), Error> {
+async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {
     let mut tx = app.store.read().await?;
     let due = tx.purchases_due(app.now(), BATCH).await?;
     drop(tx);
     for purchase in due {
-        report("a payment", reconcile::step(app, purchase.id).await);
+        let app = app.clone();
+        steps.begin("a payment", purchase.id.to_string(), async move {
+            reconcile::step(&app, purchase.id).await
+        });
     }
     Ok(())
 }

@@ -205,6 +205,11 @@ impl schemars::JsonSchema for Ttl {
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// What the machine's clock says, which may have been set back behind [`Clock::now`].
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's wall clock, held so that a step back does not show.
@@ -234,6 +239,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let wall = Self::wall().0;
         Timestamp(self.high_water.fetch_max(wall, Ordering::Relaxed).max(wall))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Self::wall()
     }
 }
 

@@ -21,6 +21,7 @@ const DEPTH: usize = 32;
 /// A request, read.
 pub struct Input {
     method: String,
+    scheme: &'static str,
     authority: String,
     path: String,
     query: Option<String>,
@@ -57,6 +58,7 @@ pub(super) async fn read(
         return Err(Error::Unauthenticated.into());
     }
     let input = Input {
+        scheme: scheme(&surface.app.public_url, &authority),
         method: head.method.as_str().to_owned(),
         authority,
         path: head.uri.path().to_owned(),
@@ -85,13 +87,25 @@ fn authority(headers: &HeaderMap, uri: &http::Uri) -> String {
     )
 }
 
+/// The scheme as the client sees it: that of the public address behind a proxy that ends TLS, plain HTTP elsewhere.
+fn scheme(public_url: &str, authority: &str) -> &'static str {
+    let public = public_url
+        .strip_prefix("https://")
+        .map(|rest| rest.split('/').next().unwrap_or(rest));
+    if public.is_some_and(|public| public.eq_ignore_ascii_case(authority)) {
+        "https"
+    } else {
+        "http"
+    }
+}
+
 impl Input {
     /// The parts a signature covers.
     #[must_use]
     pub fn parts(&self) -> Parts<'_> {
         Parts {
             method: &self.method,
-            scheme: "http",
+            scheme: self.scheme,
             authority: &self.authority,
             path: &self.path,
             query: self.query.as_deref(),
@@ -161,6 +175,10 @@ impl Input {
         if deeper_than(bytes, DEPTH) {
             return Err(Refused::invalid_json(format!("the JSON nests deeper than {DEPTH}")));
         }
+        // PostgreSQL cannot hold it; both engines shall answer alike.
+        if bytes.windows(6).any(|six| six == br"\u0000") {
+            return Err(Error::invalid("", "text may not hold a NUL character").into());
+        }
         serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))
     }
 
@@ -173,6 +191,9 @@ impl Input {
         for (name, value) in url::form_urlencoded::parse(self.query.as_deref().unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
                 return Err(Refused::unknown_parameter(&name, known));
+            }
+            if value.contains('\0') {
+                return Err(Error::invalid(&format!("/{name}"), "text may not hold a NUL character").into());
             }
             let value = value
                 .parse::<i64>()
@@ -208,6 +229,14 @@ fn deeper_than(json: &[u8], limit: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_is_the_one_the_client_sees() {
+        let url = "https://dekeys.example/";
+        assert_eq!(scheme(url, "DEKEYS.example"), "https");
+        assert_eq!(scheme(url, "127.0.0.1:8402"), "http");
+        assert_eq!(scheme("http://127.0.0.1:8402", "127.0.0.1:8402"), "http");
+    }
 
     #[test]
     fn depth_counts_brackets_outside_strings() {

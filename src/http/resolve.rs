@@ -14,7 +14,7 @@ use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::{GrantView, Minted};
-use crate::service::resolve::{self as verb, Resolution, ResolveRequest};
+use crate::service::resolve::{self as verb, Resolution, ResolveItem, ResolveRequest};
 use crate::service::session;
 
 /// Swaps tokens for keys: one item answers as itself, several answer as a list in which each stands alone.
@@ -22,6 +22,13 @@ pub(super) async fn resolve(app: &App, context: &Context, input: &Input) -> Resu
     let request: ResolveRequest = input.json()?;
     if request.items.is_empty() || request.items.len() > 20 {
         return Err(Error::invalid("/items", "resolve 1 to 20 items at once").into());
+    }
+    let same = |one: &ResolveItem, other: &ResolveItem| one.reference == other.reference && one.token == other.token;
+    let twice = (0..)
+        .zip(&request.items)
+        .find(|(at, item)| request.items.iter().take(*at).any(|one| same(one, item)));
+    if let Some((at, _)) = twice {
+        return Err(Error::invalid(&format!("/items/{at}"), "the same token and reference stand here twice").into());
     }
     let mut entries = Vec::with_capacity(request.items.len());
     for item in &request.items {

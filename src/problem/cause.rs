@@ -62,6 +62,9 @@ impl From<&Error> for Problem {
                 retryable, retry_after, ..
             } => vendor_failed(&text, *retryable, *retry_after),
             Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
+            Error::ClockSetBack => Self::new(OVERLOADED, text)
+                .fix("The operator sets the machine's clock right; `/readyz` tells when it is.")
+                .retry_after(Ttl::from_secs(60)),
             Error::Busy | Error::PurchaseUnderWay => Self::new(simple(error), text).retry_after(Ttl::from_secs(1)),
             Error::Internal(_) | Error::Store(_) | Error::Vault(_) => {
                 Self::new(simple(error), "something went wrong here; nothing was released")
@@ -101,7 +104,7 @@ fn simple(error: &Error) -> &'static Code {
         Error::Conflict(_) => CONFLICT,
         Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,
-        Error::Busy => OVERLOADED,
+        Error::Busy | Error::ClockSetBack => OVERLOADED,
         Error::DatabaseFull => DATABASE_FULL,
         _ => INTERNAL,
     }

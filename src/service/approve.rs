@@ -17,13 +17,14 @@ use crate::httpsig;
 use crate::model::approval::{Approval, ApprovalState, Review, Subject, Verdict, verdict_bytes};
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
-use crate::model::policy::{PolicyState, PolicyVersion};
-use crate::model::principal::{Principal, PublicKey};
+use crate::model::policy::{GrantApproval, PolicyState, PolicyVersion};
+use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::model::scope::Name;
 use crate::policy::{self, Diff};
 use crate::store::Tx;
 
-const PATIENCE: Ttl = Ttl::from_mins(24 * 60);
+/// How long a grant waits for people. Until they decide, its end is so much later than the life it will have.
+pub(super) const PATIENCE: Ttl = Ttl::from_mins(24 * 60);
 
 /// An approval request as people see it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -96,7 +97,12 @@ pub struct ReviewAsk {
     pub signature: String,
 }
 
-/// Requests, newest first.
+/// People read every request, everybody else their own.
+fn may_read(reader: &Principal, approval: &Approval) -> bool {
+    matches!(reader.kind, PrincipalKind::Human | PrincipalKind::Operator) || reader.id == approval.requester
+}
+
+/// Requests, newest first: all for people, their own for others.
 ///
 /// # Errors
 /// [`Error::SignatureRequired`].
@@ -106,12 +112,12 @@ pub async fn list(
     state: Option<ApprovalState>,
     page: &PageAsk,
 ) -> Result<List<ApprovalView>, Error> {
-    context.caller.principal().ok_or(Error::SignatureRequired)?;
+    let reader = context.caller.principal().ok_or(Error::SignatureRequired)?;
     let mut tx = app.store.read().await?;
     let rows = tx.approvals(state, &page.page()?).await?;
     drop(tx);
     let mut views = Vec::with_capacity(rows.len());
-    for row in rows {
+    for row in rows.into_iter().filter(|row| may_read(reader, &row.unverified)) {
         views.push(view(app, app.authentic("approval", row).await?).await?);
     }
     Ok(List::page(views, page.limit()?))
@@ -122,8 +128,12 @@ pub async fn list(
 /// # Errors
 /// [`Error::NotFound`], [`Error::SignatureRequired`].
 pub async fn show(app: &App, context: &Context, id: ApprovalId) -> Result<ApprovalView, Error> {
-    context.caller.principal().ok_or(Error::SignatureRequired)?;
-    view(app, load(app, id).await?).await
+    let reader = context.caller.principal().ok_or(Error::SignatureRequired)?;
+    let approval = load(app, id).await?;
+    if !may_read(reader, &approval) {
+        return Err(Error::NotFound("approval"));
+    }
+    view(app, approval).await
 }
 
 async fn load(app: &App, id: ApprovalId) -> Result<Approval, Error> {
@@ -299,14 +309,16 @@ async fn decided(
         Subject::Grant { grant, .. } => {
             let (stored, _) = tx.grant(*grant).await?.ok_or(Error::NotFound("grant"))?;
             let mut row: Grant = app.authentic("grant", stored).await?;
+            if approved && row.state != GrantState::PendingApproval {
+                return Err(Error::GrantOver(row.state));
+            }
             if approved {
-                row.expires = row.expires.max(app.now().plus(row.expires.since(row.created)));
+                row.expires = app.now().plus(asked_life(&row));
                 row.state = GrantState::Provisioning;
                 tx.update_grant(&app.stored(row.clone())?).await?;
                 return buy::provision_approved(app, context, tx, events, row).await;
             }
-            row.state = GrantState::Failed;
-            tx.update_grant(&app.stored(row)?).await?;
+            events.extend(let_go(app, &mut tx, &approval).await?);
             let _none = tx.commit(&events, &[]).await?;
         }
         Subject::Policy { .. } => {
@@ -385,7 +397,7 @@ async fn activate(app: &App, context: &Context, tx: &mut Tx, approval: &Approval
 pub async fn cancel(app: &App, context: &Context, id: ApprovalId) -> Result<ApprovalView, Error> {
     let principal = context.caller.principal().ok_or(Error::SignatureRequired)?.clone();
     let mut approval = load(app, id).await?;
-    if principal.id != approval.requester && principal.kind != crate::model::principal::PrincipalKind::Operator {
+    if principal.id != approval.requester && principal.kind != PrincipalKind::Operator {
         return Err(Error::NotAllowed(
             "only its requester or an operator cancels a request".to_owned(),
         ));
@@ -396,10 +408,38 @@ pub async fn cancel(app: &App, context: &Context, id: ApprovalId) -> Result<Appr
     approval.state = ApprovalState::Cancelled;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
+    let current = tx.approval(id).await?.map(|stored| stored.unverified.state);
+    if current != Some(ApprovalState::Pending) {
+        return Err(Error::ApprovalClosed(current.unwrap_or(ApprovalState::Cancelled)));
+    }
     tx.update_approval(&app.stored(approval.clone())?).await?;
-    let event = app.event(context, "approval.cancelled", &id, json!({ "approval": id }));
-    let _none = tx.commit(&[event], &[]).await?;
+    let mut events = vec![app.event(context, "approval.cancelled", &id, json!({ "approval": id }))];
+    events.extend(let_go(app, &mut tx, &approval).await?);
+    let _none = tx.commit(&events, &[]).await?;
     view(app, approval).await
+}
+
+/// The life that was asked for with a grant that waits.
+fn asked_life(grant: &Grant) -> Ttl {
+    grant.expires.since(grant.created.plus(PATIENCE))
+}
+
+/// A request that ends without people's yes: what waited for it ends too.
+pub(super) async fn let_go(app: &App, tx: &mut Tx, approval: &Approval) -> Result<Vec<Event>, Error> {
+    let Subject::Grant { grant, .. } = &approval.subject else {
+        return Ok(Vec::new());
+    };
+    let Some((stored, _)) = tx.grant(*grant).await? else {
+        return Ok(Vec::new());
+    };
+    let mut row: Grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
+    if row.state != GrantState::PendingApproval {
+        return Ok(Vec::new());
+    }
+    row.state = GrantState::Failed;
+    tx.update_grant(&app.stored(row)?).await?;
+    app.control().forget_grant(*grant);
+    Ok(vec![app.own_event("grant.failed", grant, json!({ "grant": grant }))])
 }
 
 /// Opens a request for a grant that people decide; commits the caller's changes with it.
@@ -416,7 +456,7 @@ pub(super) async fn ask_for_grant(
         .iter()
         .flat_map(|item| item.scopes.iter().map(|scope| format!("{}/{scope}", item.vendor)))
         .collect();
-    let life = grant.expires.since(grant.created);
+    let life = asked_life(grant);
     let summary = format!("{} for {life}, up to {} resolves", what.join(", "), grant.max_resolves);
     let approval = Approval {
         id: ApprovalId::new(now, app.random.as_ref()),
@@ -443,22 +483,20 @@ pub(super) async fn ask_for_grant(
     })
 }
 
+/// Who decides a grant: those who approve for every policy in it that asks people.
 async fn grant_approvers(app: &App, grant: &Grant) -> Result<Vec<Name>, Error> {
-    let mut names: Vec<Name> = Vec::new();
+    let mut names = instance_approvers(app).await?;
     for item in &grant.items {
-        names.extend(
-            app.policy_version(&item.policy, item.policy_version)
-                .await?
-                .policy
-                .approvers
-                .from,
-        );
+        let policy = app.policy_version(&item.policy, item.policy_version).await?.policy;
+        if policy.approval != GrantApproval::None {
+            names.retain(|name| policy.approvers.from.contains(name));
+        }
     }
     if names.is_empty() {
-        names = instance_approvers(app).await?;
+        return Err(Error::Conflict(
+            "no one approver decides all of this; ask for each reference by itself".to_owned(),
+        ));
     }
-    names.sort();
-    names.dedup();
     Ok(names)
 }
 

@@ -93,6 +93,7 @@ pub fn request_digest(method: &str, path: &str, body: &[u8]) -> Digest {
 /// can go wrong with payments and vendors.
 pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented) -> Result<Bought, Error> {
     app.opened()?;
+    app.refuse_clock_set_back()?;
     refuse_while_broken(app)?;
     let references: Vec<Reference> = ask.reference.iter().chain(&ask.references).cloned().collect();
     let mut wanted = Wanted {
@@ -283,7 +284,10 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
     } else {
         GrantState::Provisioning
     };
-    let grant = new_grant(app, &order, principal, holder, state);
+    let mut grant = new_grant(app, &order, principal, holder, state);
+    if asks {
+        grant.expires = grant.expires.plus(approve::PATIENCE);
+    }
     if let Some(key) = &presented.idempotency_key {
         let scope = principal.to_string();
         match tx
@@ -443,16 +447,14 @@ pub(super) async fn activate(
     grant: &Grant,
     settled: Option<&(Purchase, String)>,
 ) -> Result<Vec<Event>, Error> {
-    if let Some((purchase, _)) = settled
-        && let Some(row) = tx.purchase(purchase.id).await?
-        && row.state == PurchaseState::Settled
-    {
-        return Ok(Vec::new());
-    }
-    tx.update_grant(&app.stored(grant.clone())?).await?;
     let mut facts = grant_facts(grant);
     if let (Some((purchase, transaction)), Some(fields)) = (settled, facts.as_object_mut()) {
         let mut purchase = purchase.clone();
+        // The reconciler and the buyer's own task may both find the settlement; the first one tells of it.
+        let state = tx.purchase(purchase.id).await?.map(|row| row.state);
+        if state == Some(PurchaseState::Settled) {
+            return Ok(Vec::new());
+        }
         purchase.state = PurchaseState::Settled;
         purchase.transaction = Some(transaction.clone());
         purchase.next_at = None;
@@ -463,6 +465,7 @@ pub(super) async fn activate(
         fields.insert("transaction".to_owned(), json!(transaction));
         fields.insert("payment".to_owned(), purchase::payment_facts(&purchase));
     }
+    tx.update_grant(&app.stored(grant.clone())?).await?;
     let event = app.event(context, "grant.created", &grant.id, facts);
     receipt::promise(app, tx, grant.id, &event).await?;
     Ok(vec![event])
@@ -484,6 +487,12 @@ pub(super) async fn again(
         GrantState::PendingApproval => return Err(approve::pending(app, &grant).await?),
         GrantState::Provisioning => return Err(Error::PurchaseUnderWay),
         GrantState::PaymentUnknown => return Err(Error::PaymentUnknown(grant.id)),
+        GrantState::Failed => {
+            return Err(Error::Conflict(format!(
+                "{} came to nothing, and nothing was charged for it; ask again with another Idempotency-Key",
+                grant.id
+            )));
+        }
         _ => {}
     }
     let proved = grant::held_by(context, &grant) && grant.state == GrantState::Active && grant.expires > app.now();

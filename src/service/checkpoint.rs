@@ -33,19 +33,22 @@ pub async fn advance(app: &App) -> Result<usize, Error> {
         broken(app, "events are missing before numbering").await;
         return Err(Error::LogBroken);
     }
-    let text = number(&mut tx, &opened, &state, &rows, app).await?;
+    let Some(text) = number(&mut tx, &opened, &state, &rows, app).await? else {
+        return Ok(0);
+    };
     let _none = tx.commit(&[], &[]).await?;
     copy(app, &text);
     Ok(rows.len())
 }
 
+/// `None` when another instance numbered them first.
 async fn number(
     tx: &mut Tx,
     opened: &Opened,
     state: &TreeState,
     rows: &[EventRow],
     app: &App,
-) -> Result<String, Error> {
+) -> Result<Option<String>, Error> {
     let mut tree = Tree::from_parts(state.size, state.edge.clone()).map_err(Error::internal)?;
     let mut nodes = Vec::with_capacity(rows.len().saturating_mul(2));
     for row in rows {
@@ -58,12 +61,12 @@ async fn number(
         root: tree.root(),
     };
     if !tx.number_leaves(state.size, &ids, &nodes, &next).await? {
-        return Err(Error::Conflict("another instance numbered these events".to_owned()));
+        return Ok(None);
     }
     let text =
         audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
     tx.save_checkpoint(next.size, &text, app.now()).await?;
-    Ok(text)
+    Ok(Some(text))
 }
 
 /// Whether each event names the digest of the one before it, and its own digest is right.
@@ -109,6 +112,7 @@ pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, public: &LogPublic) 
         ahead,
         "the audit log does not verify: something was changed or rolled back"
     );
+    app.raise("audit.verification_failed", "the log at unseal").await;
     Err(Error::LogBroken)
 }
 

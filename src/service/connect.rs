@@ -122,6 +122,7 @@ pub async fn connect(app: &App, context: &Context, ask: ConnectAsk) -> Result<Ve
     let _none = tx.commit(&[event], &[]).await?;
     app.control().forget_roots();
     app.control().forget_policies();
+    app.decisions().forget_decisions();
     Ok(view(&manifest, pin.digest(), Some(now)))
 }
 

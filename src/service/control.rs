@@ -1,8 +1,8 @@
 //! Control rows in memory: principals, policies in force, manifests, root credentials and grants, each checked
 //! against its MAC when it enters. A row that is not authentic is refused, raised as an event, and not cached.
 //!
-//! Bound: another instance's change of a principal or policy is seen after at most two seconds; its end of a grant
-//! or lease at once, because every release reads those in its transaction.
+//! Bound: another instance's change of a principal, policy or root credential is seen after at most two seconds; its
+//! end of a grant or lease at once, because every release reads those in its transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,14 +35,20 @@ const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// itself: it is recorded when that has ended.
 const RECORDING: Duration = Duration::from_millis(200);
 
+/// For how long the same forged row is told once only: a worker may meet it at every turn.
+const ONCE: Duration = Duration::from_mins(1);
+
 /// The caches.
 pub struct Control {
     principals: Cache<PublicKey, (Arc<Principal>, Timestamp)>,
     policies: RwLock<Option<(Arc<Vec<InForce>>, Timestamp)>>,
     manifests: RwLock<HashMap<Digest, Arc<Manifest>>>,
     roots: RwLock<HashMap<RootId, Arc<Connected>>>,
+    /// Which root credential each vendor uses.
+    current: RwLock<HashMap<Name, (RootId, Timestamp)>>,
     grants: Cache<GrantId, Arc<Grant>>,
     raised: Cache<(String, String), ()>,
+    told: Cache<(&'static str, [u8; 32]), ()>,
 }
 
 /// A policy in force.
@@ -70,8 +76,10 @@ impl Default for Control {
             policies: RwLock::default(),
             manifests: RwLock::default(),
             roots: RwLock::default(),
+            current: RwLock::default(),
             grants: Cache::new(200_000),
             raised: Cache::builder().max_capacity(1000).time_to_live(TELL_AGAIN).build(),
+            told: Cache::builder().max_capacity(10_000).time_to_live(ONCE).build(),
         }
     }
 }
@@ -81,7 +89,7 @@ impl Control {
         self.principals.invalidate_all();
         *self.policies.write() = None;
         self.manifests.write().clear();
-        self.roots.write().clear();
+        self.forget_roots();
         self.grants.invalidate_all();
     }
 
@@ -98,6 +106,7 @@ impl Control {
     }
 
     pub(super) fn forget_roots(&self) {
+        self.current.write().clear();
         self.roots.write().clear();
     }
 }
@@ -129,11 +138,15 @@ impl App {
     /// # Errors
     /// [`Error::Forged`], [`Error::Sealed`].
     pub async fn authentic<T: Row>(&self, what: &'static str, stored: Stored<T>) -> Result<T, Error> {
+        let mark = (what, stored.mac.0);
         match self.vault.authenticate(stored) {
             Ok(value) => Ok(value),
             Err(crate::vault::VaultError::Forged) => {
-                tracing::error!(what, "a stored row is not authentic: somebody wrote to the database");
-                self.raise("security.forged_row", what).await;
+                if !self.control().told.contains_key(&mark) {
+                    self.control().told.insert(mark, ());
+                    tracing::error!(what, "a stored row is not authentic: somebody wrote to the database");
+                    self.raise("security.forged_row", what).await;
+                }
                 Err(Error::Forged(what))
             }
             Err(error) => Err(error.into()),
@@ -296,12 +309,11 @@ impl App {
     /// # Errors
     /// [`Error::VendorNotConnected`], [`Error::Forged`].
     pub async fn current_root(&self, vendor: &Name) -> Result<Arc<Connected>, Error> {
-        if let Some(found) = self
-            .control()
-            .roots
-            .read()
-            .values()
-            .find(|root| root.root.current && root.root.vendor == *vendor)
+        let now = self.now();
+        let known = self.control().current.read().get(vendor).copied();
+        if let Some((id, at)) = known
+            && now.since(at) < FRESH
+            && let Some(found) = self.control().roots.read().get(&id)
         {
             return Ok(Arc::clone(found));
         }
@@ -311,7 +323,12 @@ impl App {
             .await?
             .ok_or_else(|| Error::VendorNotConnected(vendor.to_string()))?;
         drop(tx);
-        self.connected(stored, sealed).await
+        let connected = self.connected(stored, sealed).await?;
+        self.control()
+            .current
+            .write()
+            .insert(vendor.clone(), (connected.root.id, now));
+        Ok(connected)
     }
 
     /// A root credential by id: the one a credential was made from.

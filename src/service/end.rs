@@ -9,13 +9,19 @@ use super::connect::open_root;
 use super::error::Error;
 use super::provision::{credential_place, facts};
 use crate::base::id::{CredentialId, GrantId, LeaseId};
+use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState};
+use crate::model::event::Committed;
+use crate::model::grant::GrantState;
+use crate::model::lease::LeaseState;
 use crate::model::principal::{Principal, PrincipalKind};
+use crate::model::sealed::Sealed;
 use crate::store::grants::GrantFilter;
 use crate::store::leases::LeaseFilter;
 use crate::store::writer::{RevokeAsk, RevokeTarget};
 use crate::store::{Page, Release};
+use crate::vault::VaultError;
 use crate::vendor::{Adapter, Alive, Existence, FailureClass, VendorFailure};
 
 /// How long one try may take before another worker may try.
@@ -23,6 +29,9 @@ const TRY: Ttl = Ttl::from_secs(30);
 
 /// After this long without confirmation the trouble is raised and shown.
 const ALARM: Ttl = Ttl::from_mins(15);
+
+/// Rows of a list read at a time.
+const PAGE: i64 = 1000;
 
 /// First and longest wait between tries.
 const FIRST_WAIT: Ttl = Ttl::from_secs(1);
@@ -36,6 +45,10 @@ const LONGEST_WAIT: Ttl = Ttl::from_mins(60);
 /// The store's and the vault's; the vendor's failures are put on record instead.
 pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     let now = app.now();
+    let mut tx = app.store.read().await?;
+    let row = tx.credential(id).await?.ok_or(Error::NotFound("credential"))?;
+    drop(tx);
+    let connected = app.root(row.root).await?;
     let mut tx = app.store.begin().await?;
     let mut row = tx.credential(id).await?.ok_or(Error::NotFound("credential"))?;
     let sealed = tx.sealed_credential(id).await?.map(|(_, sealed)| sealed);
@@ -47,7 +60,6 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     row.next_at = Some(now.plus(TRY));
     row.attempt = row.attempt.saturating_add(1);
     tx.update_credential(&row).await?;
-    let connected = app.root(row.root).await?;
     let event = app.own_event("credential.revoking", &row.id, facts(&row));
     let releases = [
         Release {
@@ -65,15 +77,14 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     let value_proof = proofs.pop().ok_or_else(|| Error::internal("no proof of record"))?;
     let root = open_root(app, &connected, proofs)?;
     let secret = match &sealed {
-        Some(sealed) => app
-            .vault
-            .open(sealed, &credential_place(app, &row), value_proof)?
-            .into_text()
-            .ok(),
+        Some(sealed) => value(app, &row, sealed, value_proof).await?,
         None => None,
     };
     let adapter = Adapter::of(&connected.manifest);
-    let key_id = row.vendor_key_id.clone().unwrap_or_default();
+    // Without an id the request would name all keys, or none.
+    let Some(key_id) = row.vendor_key_id.clone().filter(|id| !id.is_empty()) else {
+        return not_yet(app, row, &nameless()).await.map(|()| false);
+    };
     let outcome = match adapter.revoke(&app.egress, &root, &key_id, secret.as_ref()).await {
         Ok(_gone) => confirm(app, &adapter, &root, secret.as_ref()).await,
         Err(failure) => Err(failure),
@@ -84,12 +95,26 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     }
 }
 
+/// The key itself, for vendors that want it. One that does not open was moved or altered: that is raised, and the key
+/// is ended by its id all the same.
+async fn value(app: &App, row: &Credential, sealed: &Sealed, proof: Committed) -> Result<Option<SecretText>, Error> {
+    match app.vault.open(sealed, &credential_place(app, row), proof) {
+        Ok(secret) => Ok(secret.into_text().ok()),
+        Err(VaultError::Sealed) => Err(Error::Sealed),
+        Err(error) => {
+            tracing::error!(%error, credential = %row.id, "a sealed value does not open where it is stored: somebody moved it");
+            app.raise("security.forged_row", "sealed value").await;
+            Ok(None)
+        }
+    }
+}
+
 /// After a vendor said that a key is gone: asks with the key itself, where the vendor can be asked.
 async fn confirm(
     app: &App,
     adapter: &Adapter,
     root: &crate::vendor::RootSecret,
-    secret: Option<&crate::base::secret::SecretText>,
+    secret: Option<&SecretText>,
 ) -> Result<(), VendorFailure> {
     let Some(secret) = secret else { return Ok(()) };
     match adapter.probe(&app.egress, root, secret).await? {
@@ -98,13 +123,21 @@ async fn confirm(
     }
 }
 
+fn nameless() -> VendorFailure {
+    trouble("the key's id at the vendor is not known; end it there by hand")
+}
+
 fn still_alive() -> VendorFailure {
+    trouble("the vendor still accepts the key")
+}
+
+fn trouble(words: &str) -> VendorFailure {
     VendorFailure {
         class: FailureClass::Retryable,
         created: Existence::No,
         status: None,
         retry_after: None,
-        words: "the vendor still accepts the key".to_owned(),
+        words: words.to_owned(),
     }
 }
 
@@ -182,7 +215,7 @@ pub(super) async fn revoke_grant(
 ) -> Result<Vec<CredentialId>, Error> {
     app.control().forget_grant(id);
     let mut grant = app.grant(id).await?.as_ref().clone();
-    grant.state = crate::model::grant::GrantState::Revoked;
+    grant.state = GrantState::Revoked;
     let stored = app.stored(grant)?;
     let event = app.event(context, "grant.revoked", &id, json!({ "grant": id, "reason": reason }));
     let ended = revoke(app, RevokeTarget::Grant(Box::new(stored)), event).await;
@@ -231,46 +264,65 @@ pub(super) async fn end_now(app: &App, credentials: &[CredentialId]) -> bool {
         })
 }
 
-/// Ends everything of a principal: its grants, and its leases as a prim.
+/// Ends everything of a principal: its grants, and its leases as a prim. What cannot be ended does not keep the rest
+/// from ending; the first such trouble is the answer.
 ///
 /// # Errors
-/// The store's.
+/// The store's; [`Error::Forged`].
 pub(super) async fn end_all_of(app: &App, context: &Context, principal: &Principal) -> Result<(), Error> {
-    let page = Page {
-        limit: 1000,
-        after: None,
-    };
-    let mut tx = app.store.read().await?;
-    let leases = match principal.kind {
-        PrincipalKind::Prim => {
-            tx.leases(
-                &LeaseFilter {
-                    prim: Some(principal.id),
-                    ..LeaseFilter::default()
-                },
-                &page,
-            )
-            .await?
+    let reason = Some("principal disabled");
+    let mut outcome = Ok(());
+    if principal.kind == PrincipalKind::Prim {
+        for lease in leases_of(app, principal).await? {
+            outcome = outcome.and(revoke_lease(app, context, lease, reason).await.map(drop));
         }
-        _ => Vec::new(),
-    };
-    let grants = tx
-        .grants(
-            &GrantFilter {
-                principal: Some(principal.id),
-                ..GrantFilter::default()
-            },
-            &page,
-        )
-        .await?;
-    drop(tx);
-    for lease in leases.into_iter().filter(|lease| lease.state.is_live()) {
-        let _ended = revoke_lease(app, context, lease.id, Some("principal disabled")).await?;
     }
-    for grant in grants.into_iter().filter(|grant| !grant.unverified.state.is_final()) {
-        let _ended = revoke_grant(app, context, grant.unverified.id, Some("principal disabled")).await?;
+    for grant in grants_of(app, principal).await? {
+        outcome = outcome.and(revoke_grant(app, context, grant, reason).await.map(drop));
     }
-    Ok(())
+    outcome
+}
+
+async fn leases_of(app: &App, principal: &Principal) -> Result<Vec<LeaseId>, Error> {
+    let mut live = Vec::new();
+    let mut page = Page::first(PAGE);
+    for state in [LeaseState::Pending, LeaseState::Active] {
+        let filter = LeaseFilter {
+            prim: Some(principal.id),
+            state: Some(state),
+            ..LeaseFilter::default()
+        };
+        page.after = None;
+        loop {
+            let leases = app.store.read().await?.leases(&filter, &page).await?;
+            let Some(last) = leases.last() else { break };
+            page.after = Some(last.id.to_string());
+            live.extend(leases.into_iter().map(|lease| lease.id));
+        }
+    }
+    Ok(live)
+}
+
+/// Its grants that can be revoked. One that is being made or paid comes to an end by itself: nobody resolves for an
+/// owner who is shut out.
+async fn grants_of(app: &App, principal: &Principal) -> Result<Vec<GrantId>, Error> {
+    let mut live = Vec::new();
+    let mut page = Page::first(PAGE);
+    for state in [GrantState::PendingApproval, GrantState::Active] {
+        let filter = GrantFilter {
+            principal: Some(principal.id),
+            state: Some(state),
+            ..GrantFilter::default()
+        };
+        page.after = None;
+        loop {
+            let grants = app.store.read().await?.grants(&filter, &page).await?;
+            let Some(last) = grants.last() else { break };
+            page.after = Some(last.unverified.id.to_string());
+            live.extend(grants.into_iter().map(|grant| grant.unverified.id));
+        }
+    }
+    Ok(live)
 }
 
 /// Whether a time has come.

@@ -128,13 +128,14 @@ pub async fn enroll(app: &App, context: &Context, ask: EnrollAsk) -> Result<Prin
             "a principal needs a public key or a wallet",
         ));
     }
+    let wallets = wallets(&ask.wallets)?;
     let now = app.now();
     let principal = Principal {
         id: PrincipalId::new(now, app.random.as_ref()),
         name: ask.name,
         kind: ask.kind,
         keys: ask.public_keys,
-        wallets: ask.wallets.iter().map(|wallet| wallet.to_lowercase()).collect(),
+        wallets,
         approver: false,
         disabled: false,
         created: now,
@@ -150,6 +151,31 @@ pub async fn enroll(app: &App, context: &Context, ask: EnrollAsk) -> Result<Prin
     Ok(view(app, &principal))
 }
 
+/// Wallets as payments name them: `eip155:CHAIN:0x…`, lower case. What is none would never match, unnoticed.
+fn wallets(given: &[String]) -> Result<Vec<String>, Error> {
+    let mut wallets = Vec::with_capacity(given.len());
+    for (at, wallet) in given.iter().enumerate() {
+        let wallet = wallet.to_lowercase();
+        let mut parts = wallet.split(':');
+        let digits =
+            |part: &str| !part.is_empty() && part.len() <= 32 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let address = |part: &str| {
+            part.strip_prefix("0x")
+                .is_some_and(|hex| hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        };
+        let good = parts.next() == Some("eip155")
+            && parts.next().is_some_and(digits)
+            && parts.next().is_some_and(address)
+            && parts.next().is_none();
+        if !good || wallets.contains(&wallet) {
+            let why = "a wallet is `eip155:CHAIN:0x` and 40 hexadecimal digits, and stands here once";
+            return Err(Error::invalid(&format!("/wallets/{at}"), why));
+        }
+        wallets.push(wallet);
+    }
+    Ok(wallets)
+}
+
 async fn refuse_taken(tx: &mut crate::store::Tx, principal: &Principal) -> Result<(), Error> {
     if tx.principal_by_name(&principal.name).await?.is_some() {
         return Err(Error::Conflict(format!(
@@ -160,6 +186,13 @@ async fn refuse_taken(tx: &mut crate::store::Tx, principal: &Principal) -> Resul
     for key in &principal.keys {
         if tx.principal_by_key(key).await?.is_some() {
             return Err(Error::Conflict(format!("key `{key}` belongs to another principal")));
+        }
+    }
+    for wallet in &principal.wallets {
+        if tx.principal_by_wallet(wallet).await?.is_some() {
+            return Err(Error::Conflict(format!(
+                "wallet `{wallet}` belongs to another principal"
+            )));
         }
     }
     Ok(())
@@ -214,6 +247,12 @@ pub async fn disable(
         return Err(Error::Conflict("you cannot disable yourself".to_owned()));
     }
     let mut principal = app.principal(id).await?;
+    if principal.disabled {
+        // Again: what a first time could not end is ended now.
+        super::grant::claim(app, context).await?;
+        super::end::end_all_of(app, context, &principal).await?;
+        return Ok(view(app, &principal));
+    }
     principal.disabled = true;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;

@@ -194,6 +194,9 @@ pub enum Error {
     /// The receipt does not verify.
     #[error("the receipt does not verify: {0}")]
     ReceiptInvalid(String),
+    /// The machine's clock was set back: nothing would expire in time.
+    #[error("the clock was set back by more than 30 s; nothing is released until it is right again")]
+    ClockSetBack,
     /// Too much at once.
     #[error("busy")]
     Busy,
@@ -217,8 +220,15 @@ pub enum Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy => Self::Busy,
+            StoreError::Busy | StoreError::Conflict(_) => Self::Busy,
             StoreError::Full => Self::DatabaseFull,
+            StoreError::ClockBehind => Self::ClockSetBack,
+            // Somebody else was there first, between our look and our step.
+            StoreError::Transition { what, from, .. } => Self::Conflict(format!("the {what} is `{from}` already")),
+            StoreError::Duplicate => {
+                Self::Conflict("something with this name, key or wallet exists already".to_owned())
+            }
+            StoreError::Nul => Self::invalid("", "text may not hold a NUL character"),
             other => Self::Store(other),
         }
     }

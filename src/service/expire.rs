@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::App;
+use super::approve::let_go;
 use super::error::Error;
 use super::{provision, purchase};
 use crate::base::time::Timestamp;
@@ -137,9 +138,18 @@ async fn approvals(app: &App, now: Timestamp) -> Result<usize, Error> {
         };
         approval.state = ApprovalState::Expired;
         let mut tx = app.store.begin().await?;
+        let still = tx
+            .approval(approval.id)
+            .await?
+            .is_some_and(|row| row.unverified.state == ApprovalState::Pending);
+        if !still {
+            drop(tx);
+            continue;
+        }
         tx.update_approval(&app.stored(approval.clone())?).await?;
-        let event = app.own_event("approval.expired", &approval.id, json!({ "approval": approval.id }));
-        let _none = tx.commit(&[event], &[]).await?;
+        let mut events = vec![app.own_event("approval.expired", &approval.id, json!({ "approval": approval.id }))];
+        events.extend(let_go(app, &mut tx, &approval).await?);
+        let _none = tx.commit(&events, &[]).await?;
     }
     Ok(count)
 }

@@ -14,6 +14,7 @@ use crate::base::id::{GrantId, PrincipalId, ReceiptId};
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::{Grant, GrantItem, GrantState};
+use crate::model::policy::GrantApproval;
 use crate::model::principal::{PrincipalKind, PublicKey};
 use crate::model::scope::Name;
 use crate::store::grants::GrantFilter;
@@ -106,16 +107,23 @@ pub fn mint(app: &App, grant: &Grant) -> Result<Minted, Error> {
 
 /// Whether the caller may manage a grant: its holder's key, its owner, or an operator. Others learn nothing.
 pub(super) fn managed_by(context: &Context, grant: &Grant) -> bool {
-    let principal = context.caller.principal();
-    held_by(context, grant) || principal.is_some_and(|principal| principal.kind == PrincipalKind::Operator)
-}
-
-/// Whether the caller may have a token of a grant: its holder's key or its owner. An operator ends grants; it does
-/// not use them.
-pub(super) fn held_by(context: &Context, grant: &Grant) -> bool {
     let holder = context.key.is_some() && context.key == grant.holder;
     let principal = context.caller.principal();
-    holder || principal.is_some_and(|principal| principal.id == grant.principal)
+    holder
+        || principal
+            .is_some_and(|principal| principal.id == grant.principal || principal.kind == PrincipalKind::Operator)
+}
+
+/// Whether the caller is who a grant's tokens are for: its holder's key, or its owner where it names no holder. An
+/// operator may end a grant, not use it.
+pub(super) fn held_by(context: &Context, grant: &Grant) -> bool {
+    match grant.holder {
+        Some(_) => context.key == grant.holder,
+        None => context
+            .caller
+            .principal()
+            .is_some_and(|principal| principal.id == grant.principal),
+    }
 }
 
 /// A grant the caller may manage, read anew.
@@ -208,12 +216,16 @@ pub(super) async fn view(app: &App, grant: &Grant, resolves: i64) -> Result<Gran
 /// A fresh token for a live grant, free of charge; its holder signs.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::GrantOver`], [`Error::SignatureRequired`].
+/// [`Error::NotFound`], [`Error::GrantOver`], [`Error::SignatureRequired`]; [`Error::NotAllowed`] for an owner or
+/// operator without the holder's key.
 pub async fn fresh_token(app: &App, context: &Context, id: GrantId) -> Result<(GrantView, Minted), Error> {
     let (grant, resolves) = managed(app, context, id).await?;
     if !held_by(context, &grant) {
-        return Err(Error::NotAllowed("only its holder gets tokens of a grant".to_owned()));
+        return Err(Error::NotAllowed(
+            "a token is minted for the grant's holder alone; sign with the holder's key".to_owned(),
+        ));
     }
+    app.refuse_clock_set_back()?;
     let minted = mint(app, &grant)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
@@ -342,9 +354,26 @@ pub async fn renew(app: &App, context: &Context, id: GrantId, ask: &RenewAsk) ->
             "renewing costs {price}; buy a new grant with POST /v1/grants"
         )));
     }
-    grant.expires = grant.expires.max(app.now().plus(deal.ttl));
+    if deal.approval == GrantApproval::Always {
+        return Err(Error::Conflict(
+            "people decide each grant under this policy; ask for a new one with POST /v1/grants".to_owned(),
+        ));
+    }
+    let same = |item: &GrantItem| grant.items.iter().any(|own| own.policy == item.policy);
+    if !deal.items.iter().all(same) {
+        return Err(Error::Conflict(
+            "another policy would allow this now; ask for a new grant with POST /v1/grants".to_owned(),
+        ));
+    }
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
+    // Between the look and here it may have ended, or been prolonged further.
+    let (stored, _) = tx.grant(id).await?.ok_or(Error::NotFound("grant"))?;
+    grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
+    if grant.state != GrantState::Active {
+        return Err(Error::GrantOver(grant.state));
+    }
+    grant.expires = grant.expires.max(app.now().plus(deal.ttl));
     tx.update_grant(&app.stored(grant.clone())?).await?;
     let event = app.event(
         context,
@@ -354,5 +383,6 @@ pub async fn renew(app: &App, context: &Context, id: GrantId, ask: &RenewAsk) ->
     );
     let _none = tx.commit(&[event], &[]).await?;
     app.control().forget_grant(id);
+    app.decisions().forget_grant(id);
     view(app, &grant, resolves).await
 }

@@ -1,9 +1,12 @@
 //! Offers: what the policies in force put up, and what a request for some of it comes to.
 
+use std::collections::HashMap;
+
 use super::App;
 use super::caller::Context;
 use super::control::InForce;
 use super::error::Error;
+use crate::base::canonical::Digest;
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
 use crate::model::grant::GrantItem;
@@ -22,9 +25,31 @@ const SHORT: Ttl = Ttl::from_mins(1);
 /// [`Error::Sealed`], the store's.
 pub async fn list(app: &App) -> Result<Vec<Offer>, Error> {
     let policies = app.policies().await?;
-    let mut offers: Vec<Offer> = policies.iter().flat_map(offers_of).collect();
+    let usable = as_approved(app, policies.iter()).await?;
+    let mut offers: Vec<Offer> = usable.into_iter().flat_map(offers_of).collect();
     offers.sort_by(|one, other| (&one.reference, &one.policy).cmp(&(&other.reference, &other.policy)));
     Ok(offers)
+}
+
+/// Those policies whose vendor's manifest is the one that was approved with them: the digest covers it (DESIGN 11), so
+/// with another it is not the policy that people said yes to.
+async fn as_approved<'p>(app: &App, policies: impl Iterator<Item = &'p InForce>) -> Result<Vec<&'p InForce>, Error> {
+    let mut pins: HashMap<&Name, Digest> = HashMap::new();
+    let mut usable = Vec::new();
+    for in_force in policies {
+        let vendor = &in_force.policy.vendor;
+        let pin = if let Some(pin) = pins.get(vendor) {
+            *pin
+        } else {
+            let (_, pin) = app.manifest(vendor).await?;
+            pins.insert(vendor, pin);
+            pin
+        };
+        if pin == in_force.version.manifest {
+            usable.push(in_force);
+        }
+    }
+    Ok(usable)
 }
 
 fn offers_of(in_force: &InForce) -> Vec<Offer> {
@@ -99,9 +124,21 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
         approval: GrantApproval::None,
         paid_per_day: None,
     };
+    let asked_for = |in_force: &&InForce| {
+        wanted
+            .references
+            .iter()
+            .any(|reference| reference.vendor == in_force.policy.vendor)
+    };
+    let usable = as_approved(app, policies.iter().filter(asked_for)).await?;
     for reference in wanted.references {
-        let (in_force, terms) = choose(context, &policies, wanted, reference)?;
+        let (in_force, terms) = choose(context, &usable, wanted, reference)?;
         deal.add(in_force, &terms, reference);
+    }
+    if deal.price.is_some() && deal.approval != GrantApproval::None {
+        return Err(Error::Conflict(
+            "some of this costs, and some of it is decided by people; ask for each by itself".to_owned(),
+        ));
     }
     Ok(deal)
 }
@@ -110,7 +147,7 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
 /// pay; the payment then proves it, and the deal is made again.
 fn choose<'a>(
     context: &Context,
-    policies: &'a [InForce],
+    policies: &[&'a InForce],
     wanted: &Wanted<'_>,
     reference: &Reference,
 ) -> Result<(&'a InForce, Terms), Error> {
@@ -118,8 +155,9 @@ fn choose<'a>(
     let mut wallets: Vec<String> = principal.map(|principal| principal.wallets.clone()).unwrap_or_default();
     wallets.extend(wanted.wallet.map(str::to_owned));
     let mut best: Option<(&InForce, Terms)> = None;
-    let of_vendor: Vec<&InForce> = policies
+    let of_vendor: Vec<&'a InForce> = policies
         .iter()
+        .copied()
         .filter(|in_force| in_force.policy.vendor == reference.vendor)
         .collect();
     for in_force in &of_vendor {

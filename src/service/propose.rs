@@ -83,6 +83,8 @@ struct Drafted {
     quorum: i64,
     diff: Diff,
     findings: Vec<policy::Finding>,
+    /// Manifest and prims' keys are those of the version in force.
+    unmoved: bool,
 }
 
 /// Looks at a file without keeping it.
@@ -116,7 +118,7 @@ pub async fn propose(app: &App, context: &Context, ask: &ProposeAsk) -> Result<P
     if !draft.findings.is_empty() {
         return Err(Error::PolicyUnfit(draft.findings));
     }
-    if draft.diff.changes.is_empty() && draft.diff.unified.is_empty() {
+    if draft.unmoved && draft.diff.changes.is_empty() && draft.diff.unified.is_empty() {
         return Err(Error::Conflict(format!(
             "policy `{}` is in force with this very text",
             draft.policy.name
@@ -194,9 +196,14 @@ async fn draft(app: &App, text: &str) -> Result<Drafted, Error> {
     }
     let prim_keys = prim_keys(app, &policy).await?;
     check_approvers(app, &policy).await?;
-    let (approvers, quorum) = judges(app, current.as_ref(), &policy).await?;
+    let basis = (digest, prim_keys.as_slice());
+    let (approvers, quorum) = judges(app, current.as_ref(), &policy, basis).await?;
     let diff = policy::diff(current.as_ref().map(|version| version.text.as_str()), text);
+    let unmoved = current
+        .as_ref()
+        .is_some_and(|version| version.manifest == digest && version.prim_keys == prim_keys);
     Ok(Drafted {
+        unmoved,
         policy,
         version,
         manifest: digest,
@@ -249,19 +256,18 @@ async fn check_approvers(app: &App, policy: &Policy) -> Result<(), Error> {
 }
 
 /// Who judges: the approvers of the version in force; the instance's for a first version and for changes of the
-/// approvers themselves.
-async fn judges(app: &App, current: Option<&PolicyVersion>, next: &Policy) -> Result<(Vec<Name>, i64), Error> {
-    if let Some(version) = current {
+/// approvers themselves, of prims or their keys, and of the vendor or its manifest (DESIGN 11).
+async fn judges(
+    app: &App,
+    current: Option<&PolicyVersion>,
+    next: &Policy,
+    (manifest, prim_keys): (Digest, &[(Name, Vec<PublicKey>)]),
+) -> Result<(Vec<Name>, i64), Error> {
+    let unmoved = |version: &&PolicyVersion| version.manifest == manifest && version.prim_keys == prim_keys;
+    if let Some(version) = current.filter(unmoved) {
         let policy = policy::parse(&version.text, version.name.as_str())
             .map_err(|errors| Error::PolicyInvalid(Box::new(errors)))?;
-        let prims = |policy: &Policy| {
-            policy
-                .reveal
-                .as_ref()
-                .map(|reveal| reveal.prims.clone())
-                .unwrap_or_default()
-        };
-        if policy.approvers == next.approvers && prims(&policy) == prims(next) {
+        if policy.approvers == next.approvers && policy.vendor == next.vendor {
             return Ok((policy.approvers.from, policy.approvers.quorum));
         }
     }

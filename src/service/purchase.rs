@@ -37,7 +37,23 @@ pub(super) async fn paid(
     required: Box<payment::Required>,
 ) -> Result<Bought, Error> {
     let (rail, _) = app.rail.as_ref().ok_or(Error::PaymentUnavailable)?;
-    let (purchase, grant) = match claim(app, context, &order, &offered).await? {
+    // Asked before anything is kept: whoever signs with empty wallets must not fill the disk. Asked again under the
+    // claim, which alone decides.
+    if let Claimed::Before(purchase) = claim(app, context, &order, &offered, Keep::No).await? {
+        return before(app, context, &order, *purchase, required).await;
+    }
+    match rail.verify(&offered).await {
+        Verify::Valid { .. } => {}
+        Verify::Invalid(reason) => {
+            return Err(Error::PaymentInvalid {
+                reason,
+                required,
+                response: None,
+            });
+        }
+        Verify::Unknown(_) => return Err(Error::PaymentUnavailable),
+    }
+    let (purchase, grant) = match claim(app, context, &order, &offered, Keep::Yes).await? {
         Claimed::Ours(purchase, grant) => (*purchase, *grant),
         Claimed::Before(purchase) => return before(app, context, &order, *purchase, required).await,
     };
@@ -75,7 +91,15 @@ pub(super) async fn paid(
     };
     let purchase = settling(app, context, purchase, made).await?;
     match rail.settle(&offered).await {
-        Settle::Done { transaction } => finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await,
+        Settle::Done { transaction } => {
+            let id = grant.id;
+            let finished = finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await;
+            // The money moved: whatever went wrong here, the reconciler finds it, and nobody is told to pay again.
+            finished.map_err(|error| {
+                tracing::error!(%error, grant = %id, "a settled purchase could not be finished at once");
+                Error::PaymentUnknown(id)
+            })
+        }
         Settle::Refused(reason) => {
             refused(app, &purchase, &grant, &reason).await?;
             let outcome = payment::Outcome::Refused { reason: &reason };
@@ -98,8 +122,15 @@ enum Claimed {
     Before(Box<Purchase>),
 }
 
+/// Whether a claim is kept, or only tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
 /// Claims the authorization and sets up the grant it will pay for, in one commit.
-async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered) -> Result<Claimed, Error> {
+async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, keep: Keep) -> Result<Claimed, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let (principal, created) = owner(app, &mut tx, context, order.wallet.as_deref()).await?;
@@ -160,6 +191,10 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered) -
             return Err(Error::PaidPerDay);
         }
     }
+    if keep == Keep::No {
+        drop(tx);
+        return Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)));
+    }
     context.claim_nonce(&mut tx).await?;
     tx.insert_grant(&app.stored(grant.clone())?).await?;
     let mut events: Vec<Event> = created.into_iter().collect();
@@ -214,8 +249,12 @@ async fn settling(app: &App, context: &Context, mut purchase: Purchase, made: Ma
             }
         }
     }
-    let current = tx.purchase(purchase.id).await?.map(|row| row.state);
-    if late || current != Some(PurchaseState::Claimed) {
+    // Given up meanwhile, or given up and claimed anew for another grant.
+    let ours = tx
+        .purchase(purchase.id)
+        .await?
+        .is_some_and(|row| row.state == PurchaseState::Claimed && row.grant == purchase.grant);
+    if late || !ours {
         let _none = tx.commit(&events, &[]).await?;
         return Err(Error::Conflict(
             "the purchase took too long and was given up; nothing was charged".to_owned(),

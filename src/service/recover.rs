@@ -9,8 +9,9 @@ use super::{App, end};
 use crate::base::id::CredentialId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState, vendor_name};
+use crate::model::event::Event;
 use crate::model::lease::LeaseState;
-use crate::store::Release;
+use crate::store::{Release, Tx};
 use crate::vendor::Adapter;
 
 const TRY: Ttl = Ttl::from_secs(30);
@@ -22,6 +23,12 @@ const LAG: Ttl = Ttl::from_secs(2);
 /// How often a vendor is searched without a find, at least, before the key counts as never made. Also not before a
 /// request that outlived its sender must have arrived: [`DEADLINE`] after the intent.
 const SEARCHES: i64 = 2;
+
+/// Nor before its creation could not be under way any more: a vendor may take its time, and an answer may come late.
+const UNDER_WAY: Ttl = DEADLINE;
+
+/// The longest wait between searches at a vendor that does not answer.
+const LONGEST_WAIT: Ttl = Ttl::from_mins(60);
 
 /// One step for a credential whose time has come, whatever its state.
 ///
@@ -74,16 +81,19 @@ async fn probe(app: &App, id: CredentialId) -> Result<(), Error> {
     match adapter.find(&app.egress, &root, &name).await {
         Ok(found) => match found.into_iter().next() {
             Some(found) => settle(app, row, CredentialState::Revoking, Some(found.vendor_key_id)).await,
-            None if row.attempt > SEARCHES && row.created.plus(DEADLINE) <= app.now() => {
+            None if row.attempt > SEARCHES && row.created.plus(UNDER_WAY) <= app.now() => {
                 settle(app, row, CredentialState::Failed, None).await
             }
-            None => {
-                let wait = Ttl::from_millis(LAG.as_millis().saturating_mul(row.attempt));
-                later(app, row, None, wait).await
-            }
+            None => later(app, row, None, LAG).await,
         },
         Err(failure) => {
-            let wait = failure.retry_after.unwrap_or(Ttl::from_secs(5));
+            let tried = row
+                .first_failed
+                .map_or_else(Ttl::default, |since| app.now().since(since));
+            // Each wait is about as long as the trouble has lasted.
+            let wait = failure
+                .retry_after
+                .unwrap_or_else(|| tried.clamp(Ttl::from_secs(5), LONGEST_WAIT));
             later(app, row, Some(failure.words), wait).await
         }
     }
@@ -108,25 +118,13 @@ async fn begin(app: &App, id: CredentialId) -> Result<Option<(Credential, crate:
     row.next_at = Some(now.plus(TRY));
     tx.update_credential(&row).await?;
     let event = app.own_event("credential.probed", &row.id, facts(&row));
+    let mut events = vec![event.clone()];
+    events.extend(drop_lease(app, &mut tx, &row).await?);
     let release = Release {
         event: event.id,
         object: row.root.to_string(),
         version: 1,
     };
-    let mut events = vec![event];
-    // A lease that waited for this key will never get it; the prim's next request has another one made.
-    if let Some(id) = row.lease
-        && let Some(mut lease) = tx.lease(id).await?
-        && lease.state == LeaseState::Pending
-    {
-        lease.state = LeaseState::Revoked;
-        tx.update_lease(&lease).await?;
-        events.push(app.own_event(
-            "lease.revoked",
-            &lease.id,
-            json!({ "reason": "its key could not be made" }),
-        ));
-    }
     let proofs = tx.commit(&events, &[release]).await?;
     app.announce_lease();
     let connected = app.root(row.root).await?;
@@ -147,12 +145,26 @@ async fn settle(app: &App, mut row: Credential, state: CredentialState, key: Opt
     } else {
         "credential.found"
     };
-    let event = app.own_event(kind, &row.id, facts(&row));
-    let _none = tx.commit(&[event], &[]).await?;
+    let mut events = vec![app.own_event(kind, &row.id, facts(&row))];
+    events.extend(drop_lease(app, &mut tx, &row).await?);
+    let _none = tx.commit(&events, &[]).await?;
+    app.announce_lease();
     if state == CredentialState::Revoking {
         return end::end(app, row.id).await.map(drop);
     }
     Ok(())
+}
+
+/// A lease that waits for a key whose value is lost will never get it; the prim may have another at once.
+async fn drop_lease(app: &App, tx: &mut Tx, row: &Credential) -> Result<Option<Event>, Error> {
+    let Some(id) = row.lease else { return Ok(None) };
+    let Some(mut lease) = tx.lease(id).await?.filter(|lease| lease.state == LeaseState::Pending) else {
+        return Ok(None);
+    };
+    lease.state = LeaseState::Revoked;
+    tx.update_lease(&lease).await?;
+    let reason = json!({ "reason": "its key could not be made" });
+    Ok(Some(app.own_event("lease.revoked", &lease.id, reason)))
 }
 
 async fn later(app: &App, mut row: Credential, trouble: Option<String>, wait: Ttl) -> Result<(), Error> {

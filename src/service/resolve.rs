@@ -3,36 +3,30 @@
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use super::caller::Context;
-use super::control::Connected;
+use super::decision::{Decision, decide};
 use super::error::Error;
 use super::provision::{self, Saved, credential_place};
-use crate::base::id::{CredentialId, EventId, GrantId, LeaseId};
+use crate::base::canonical::Digest;
+use crate::base::id::{CredentialId, EventId, LeaseId};
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
-use crate::model::claims::UseKind;
 use crate::model::credential::Credential;
 use crate::model::event::Committed;
-use crate::model::grant::{Grant, GrantState};
+use crate::model::grant::GrantState;
 use crate::model::lease::{Lease, LeaseState};
-use crate::model::policy::Policy;
 use crate::model::principal::{Principal, PrincipalKind};
 use crate::model::scope::Reference;
 use crate::model::sealed::{Place, Sealed};
 use crate::store::Release;
 use crate::store::writer::{Refusal, ResolveAsk, ResolveOutcome};
-use crate::token::{self, TokenError};
 use crate::vault::VaultError;
 use crate::vendor;
 pub use crate::vendor::Injection;
-
-/// How long a holder may pin a token to one prim (table "Who proves what"), and what clocks may differ.
-const LONGEST_PIN: Ttl = Ttl::from_millis(5 * 60_000 + 30_000);
 
 /// How long a request waits for a key that another request is having made.
 const LONGEST_WAIT: Ttl = Ttl::from_secs(15);
@@ -87,52 +81,6 @@ pub struct Resolution {
     pub event: EventId,
 }
 
-/// What a token was found to allow, for one prim and reference.
-struct Decision {
-    grant: Arc<Grant>,
-    item: i64,
-    policy: Arc<Policy>,
-    connected: Arc<Connected>,
-    until: Timestamp,
-    pinned_until: Timestamp,
-    revocation_ids: Vec<String>,
-}
-
-/// Decisions by everything they depend on: token, vendor, scope, prim.
-pub struct Decisions {
-    cache: Cache<[u8; 32], Arc<Decision>>,
-    values: Cache<CredentialId, Arc<Sealed>>,
-}
-
-impl Default for Decisions {
-    fn default() -> Self {
-        Self {
-            cache: Cache::new(100_000),
-            values: Cache::new(200_000),
-        }
-    }
-}
-
-impl Decisions {
-    pub(super) fn clear(&self) {
-        self.cache.invalidate_all();
-        self.values.invalidate_all();
-    }
-
-    /// Drops what rests on a grant. Forgetting late is harmless: the writer refuses an ended grant.
-    pub(super) fn forget_grant(&self, id: GrantId) {
-        let stale: Vec<_> = self
-            .cache
-            .iter()
-            .filter(|(_, decision)| decision.grant.id == id)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in stale {
-            self.cache.invalidate(&key);
-        }
-    }
-}
-
 /// Resolves one item for the calling prim.
 ///
 /// # Errors
@@ -149,10 +97,11 @@ pub async fn resolve(
         return Err(Error::LogBroken);
     }
     let unverified_token = item.token.as_deref().or(bearer).ok_or(Error::Unauthenticated)?;
+    app.refuse_clock_set_back()?;
     let decision = decide(app, prim, unverified_token, &item.reference).await?;
     let deadline = app.now().plus(LONGEST_WAIT);
     loop {
-        let ask = ask(app, context, prim, &decision, item)?;
+        let ask = ask(app, context, prim, &decision, item, unverified_token)?;
         let event = ask.event;
         match app.writer.resolve(ask).await? {
             ResolveOutcome::Released {
@@ -188,170 +137,13 @@ async fn wait(app: &App) {
     let _woken = tokio::time::timeout(std::time::Duration::from_millis(50), changed).await;
 }
 
-async fn decide(
-    app: &App,
-    prim: &Arc<Principal>,
-    unverified_token: &str,
-    reference: &Reference,
-) -> Result<Arc<Decision>, Error> {
-    let now = app.now();
-    let key = cache_key(unverified_token, prim, reference);
-    if let Some(decision) = app.decisions().cache.get(&key) {
-        if decision.until > now {
-            return Ok(decision);
-        }
-        return Err(Error::Unauthenticated);
-    }
-    let decision = Arc::new(judge(app, prim, unverified_token, reference, now).await?);
-    check_pin(&decision, now)?;
-    app.decisions().cache.insert(key, Arc::clone(&decision));
-    Ok(decision)
-}
-
-fn cache_key(unverified_token: &str, prim: &Principal, reference: &Reference) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(prim.id.as_bytes());
-    hasher.update(blake3::hash(reference.to_string().as_bytes()).as_bytes());
-    hasher.update(unverified_token.as_bytes());
-    *hasher.finalize().as_bytes()
-}
-
-/// The whole judgement of a token seen for the first time.
-async fn judge(
-    app: &App,
-    prim: &Principal,
-    unverified_token: &str,
-    reference: &Reference,
-    now: Timestamp,
-) -> Result<Decision, Error> {
-    let opened = app.opened()?;
-    let verified = opened
-        .verifier
-        .parse(unverified_token)
-        .map_err(|error| refuse_token(error, reference))?;
-    let claims = verified.claims().clone();
-    let ask = token::Ask {
-        now,
-        use_kind: UseKind::Resolve,
-        prim: Some(&prim.name),
-        vendor: Some(&reference.vendor),
-        scope: Some(&reference.scope),
-        method: None,
-        path: None,
-    };
-    let authorized = opened
-        .verifier
-        .authorize(&verified, &ask)
-        .map_err(|error| not_granted(error, reference, &claims))?;
-    // A grant that is gone or not authentic answers like a forged token.
-    let grant = app.grant(claims.grant).await.map_err(|error| match error {
-        Error::NotFound(_) | Error::Forged(_) => Error::Unauthenticated,
-        other => other,
-    })?;
-    if grant.principal != claims.principal || grant.holder != claims.holder {
-        return Err(Error::Unauthenticated);
-    }
-    let fits = |item: &crate::model::grant::GrantItem| {
-        item.vendor == reference.vendor && item.scopes.contains(&reference.scope)
-    };
-    let item = grant.items.iter().position(fits).ok_or_else(|| Error::NotGranted {
-        wanted: reference.to_string(),
-        allowed: rights(&claims),
-    })?;
-    let in_force = match grant.items.get(item) {
-        Some(item) => app.policy_version(&item.policy, item.policy_version).await?,
-        None => return Err(Error::internal("an item vanished")),
-    };
-    if grant
-        .items
-        .get(item)
-        .is_none_or(|item| item.policy_digest != in_force.version.digest())
-    {
-        return Err(Error::Forged("policy"));
-    }
-    may_reveal(app, &in_force.policy, prim).await?;
-    let pinned = authorized.pinned.as_ref() == Some(&prim.name);
-    let pinned_until = if pinned { authorized.pinned_until } else { None }.ok_or(Error::NotPinned)?;
-    Ok(Decision {
-        item: i64::try_from(item).map_err(Error::internal)?,
-        policy: Arc::new(in_force.policy),
-        connected: app.current_root(&reference.vendor).await?,
-        until: authorized.until.min(grant.expires),
-        pinned_until,
-        revocation_ids: claims.revocation_ids,
-        grant,
-    })
-}
-
-/// The policy names the prim, and the vendor's keys are of a kind that may be shown.
-async fn may_reveal(app: &App, policy: &Policy, prim: &Principal) -> Result<(), Error> {
-    let reveal = policy
-        .reveal
-        .as_ref()
-        .filter(|reveal| reveal.prims.contains(&prim.name));
-    if reveal.is_none() {
-        return Err(Error::NotAllowed(format!(
-            "policy `{}` does not let `{}` receive keys",
-            policy.name, prim.name
-        )));
-    }
-    let (manifest, _) = app.manifest(&policy.vendor).await?;
-    let facts = manifest.facts();
-    if facts.can_mint || facts.class >= 5 {
-        return Err(Error::NotAllowed(format!(
-            "keys of `{}` are only forwarded, never handed out",
-            policy.vendor
-        )));
-    }
-    Ok(())
-}
-
-fn check_pin(decision: &Decision, now: Timestamp) -> Result<(), Error> {
-    if decision.pinned_until > now.plus(LONGEST_PIN) {
-        Err(Error::NotPinned)
-    } else {
-        Ok(())
-    }
-}
-
-fn rights(claims: &crate::model::claims::Claims) -> String {
-    let rights: Vec<String> = claims
-        .rights
-        .iter()
-        .map(|(vendor, scope)| format!("{vendor}/{scope}"))
-        .collect();
-    rights.join(", ")
-}
-
-fn refuse_token(error: TokenError, reference: &Reference) -> Error {
-    match error {
-        TokenError::TooLarge => Error::TokenTooLarge,
-        TokenError::Narrowed { block, check } => Error::Narrowed { block, check },
-        TokenError::NotGranted => Error::NotGranted {
-            wanted: reference.to_string(),
-            allowed: String::new(),
-        },
-        TokenError::TimedOut => Error::Busy,
-        _ => Error::Unauthenticated,
-    }
-}
-
-fn not_granted(error: TokenError, reference: &Reference, claims: &crate::model::claims::Claims) -> Error {
-    match refuse_token(error, reference) {
-        Error::NotGranted { wanted, .. } => Error::NotGranted {
-            wanted,
-            allowed: rights(claims),
-        },
-        other => other,
-    }
-}
-
 fn ask(
     app: &App,
     context: &Context,
     prim: &Principal,
     decision: &Decision,
     item: &ResolveItem,
+    unverified_token: &str,
 ) -> Result<ResolveAsk, Error> {
     let now = app.now();
     let max_lease = decision
@@ -381,9 +173,14 @@ fn ask(
         live_leases: decision.policy.limits.live_leases,
         known: item.known.map(|known| (known.lease_id, known.version)),
         nonce: context.nonce.as_ref().map(|nonce| {
-            // The items of one request share its signature: each claims the nonce for its own reference.
+            // The items of one request share its signature: each claims the nonce for its own reference and token.
             (
-                format!("{}#{}", nonce.holder, item.reference),
+                format!(
+                    "{}#{}#{}",
+                    nonce.holder,
+                    item.reference,
+                    Digest::of(unverified_token.as_bytes())
+                ),
                 nonce.nonce.clone(),
                 nonce.until,
             )
@@ -404,7 +201,7 @@ fn refused(refusal: &Refusal) -> Error {
         | Refusal::NonceReplayed
         | Refusal::UnknownGrant
         | Refusal::GrantExpired
-        | Refusal::GrantNotActive(GrantState::Revoked) => Error::Unauthenticated,
+        | Refusal::GrantNotActive(GrantState::Revoked | GrantState::Expired) => Error::Unauthenticated,
         Refusal::GrantNotActive(state) => Error::GrantOver(*state),
         Refusal::UsedUp => Error::UsedUp,
         Refusal::RateLimited { retry_after } => Error::RateLimited(*retry_after),

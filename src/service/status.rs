@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::caller::Context;
 use super::error::Error;
-use crate::base::time::{SystemClock, Timestamp, Ttl};
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::instance::Mode;
 use crate::model::principal::{PrincipalKind, PublicKey};
 use crate::store::Engine;
@@ -54,7 +54,7 @@ pub async fn readiness(app: &App) -> Readiness {
             "no damage seen"
         },
     );
-    let back = app.now().since(SystemClock::wall());
+    let back = app.now().since(app.clock.wall());
     let clock = check(
         "clock",
         back <= CLOCK_BACK,

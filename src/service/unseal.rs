@@ -1,5 +1,6 @@
 //! Unseal and seal: what makes keys usable, and what ends that at once.
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -9,15 +10,19 @@ use super::init::signing_place;
 use super::record::SELF;
 use super::{App, Opened, checkpoint, expire, reconcile, recover};
 use crate::audit::{LogKey, LogPublic};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
 use crate::token::{RootKeys, Verifier};
-use crate::vault::Keyring;
 pub use crate::vault::UnsealKey;
+use crate::vault::{Keyring, VaultError};
 
 /// Key wraps reserved at a time: how many values can be sealed before the reservation is renewed.
 const WRAPS: i64 = 65_536;
+
+/// Wrong keys after which there is a pause, and how long it is.
+const TRIES: i64 = 4;
+const PAUSE: Ttl = Ttl::from_secs(30);
 
 /// Whether keys can be used.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -40,24 +45,76 @@ pub fn status(app: &App) -> SealStatus {
     }
 }
 
+/// Wrong keys in a row, so that nobody tries many.
+#[derive(Default)]
+pub struct Guesses(Mutex<Wrong>);
+
+#[derive(Default)]
+struct Wrong {
+    times: i64,
+    since: Timestamp,
+    pause_until: Timestamp,
+}
+
+impl Guesses {
+    fn refuse_in_pause(&self, now: Timestamp) -> Result<(), Error> {
+        let until = self.0.lock().pause_until;
+        if until > now {
+            return Err(Error::RateLimited(until.since(now)));
+        }
+        Ok(())
+    }
+
+    /// Counts a wrong key. Answers what to tell the log, which hears of the first and then of each pause only.
+    fn wrong(&self, now: Timestamp) -> Option<(i64, Timestamp)> {
+        let mut wrong = self.0.lock();
+        if wrong.times == 0 {
+            wrong.since = now;
+        }
+        wrong.times = wrong.times.saturating_add(1);
+        let pause = wrong.times % TRIES == 0;
+        if pause {
+            wrong.pause_until = now.plus(PAUSE);
+        }
+        (pause || wrong.times == 1).then_some((wrong.times, wrong.since))
+    }
+
+    fn forget(&self) {
+        *self.0.lock() = Wrong::default();
+    }
+}
+
 /// Opens the vault, checks the instance row and the log, and takes up where the last process ended.
 ///
 /// # Errors
-/// [`Error::UnsealKeyWrong`] changes nothing; [`Error::AlreadyUnsealed`]; [`Error::Forged`] and
+/// [`Error::UnsealKeyWrong`] changes nothing; after four of them [`Error::RateLimited`] for half a minute;
+/// [`Error::AlreadyUnsealed`]; [`Error::Forged`] and
 /// [`Error::LogBroken`] leave the vault sealed.
 pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
     if !app.vault.is_sealed() {
         return Err(Error::AlreadyUnsealed);
     }
+    app.guesses().refuse_in_pause(app.now())?;
     let mut tx = app.store.read().await?;
     let text = tx.keyring().await?.ok_or(Error::NotFound("keyring"))?;
     drop(tx);
     let keyring: Keyring = serde_json::from_str(&text).map_err(|_| Error::Forged("keyring"))?;
     let vault = app.vault.clone();
     // Argon2 takes a good part of a second: not on a thread that answers requests.
-    tokio::task::spawn_blocking(move || vault.unseal(&keyring, &key))
+    let opened = tokio::task::spawn_blocking(move || vault.unseal(&keyring, &key))
         .await
-        .map_err(Error::internal)??;
+        .map_err(Error::internal)?;
+    match opened {
+        Err(VaultError::WrongKey) => {
+            if let Some((times, since)) = app.guesses().wrong(app.now()) {
+                unseal_failed(app, times, since).await;
+            }
+            return Err(Error::UnsealKeyWrong);
+        }
+        Err(VaultError::Busy) => return Err(Error::Busy),
+        other => other?,
+    }
+    app.guesses().forget();
     match take_up(app).await {
         Ok(()) => {
             app.announce_work();
@@ -88,7 +145,7 @@ async fn go_on(app: &App) -> Result<(), Error> {
 async fn take_up(app: &App) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
     let stored = tx.instance().await?.ok_or(Error::NotFound("instance"))?;
-    let instance = app.vault.authenticate(stored).map_err(|_| Error::Forged("instance"))?;
+    let instance = app.authentic("instance", stored).await?;
     let (from, until) = tx.reserve_wraps(WRAPS).await?;
     app.vault.start_wraps(from.unsigned_abs());
     app.allow_wraps(until.unsigned_abs());
@@ -163,7 +220,7 @@ pub fn close(app: &App) {
 }
 
 /// Tells the log that somebody tried a wrong key. Aggregated by the caller, so that strangers cannot fill the disk.
-pub async fn unseal_failed(app: &App, times: i64, since: Timestamp) {
+async fn unseal_failed(app: &App, times: i64, since: Timestamp) {
     let mut event = app.own_event(
         "vault.unseal_failed",
         &app.instance.id,

@@ -130,6 +130,14 @@ fn unix(path: &std::path::Path) -> Result<UnixListener, SetupError> {
 /// The authorities this server answers to.
 fn names(config: &Config, address: SocketAddr) -> Vec<String> {
     let mut names = vec![address.to_string(), format!("localhost:{}", address.port())];
+    // Listening everywhere, it is reached by this name at least; others are told by `public_url`.
+    if address.ip().is_unspecified() {
+        names.push(format!("127.0.0.1:{}", address.port()));
+    }
+    if address.port() == 80 {
+        // Nobody writes the port that HTTP has anyway.
+        names.extend([address.ip().to_string(), "localhost".to_owned()]);
+    }
     if let Some(url) = &config.public_url {
         let host = url.host_str().unwrap_or_default();
         names.push(

@@ -25,6 +25,8 @@ mod people;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod review;
+#[cfg(test)]
 mod skip;
 #[cfg(test)]
 mod store;
