@@ -80,7 +80,7 @@ pub struct Resolution {
     /// The key; absent when the prim has it.
     pub secret: Option<SecretBytes>,
     /// How the key goes into a request.
-    pub inject: Injection,
+    pub inject: Arc<Injection>,
     /// The event on record.
     pub event: EventId,
 }
@@ -91,6 +91,7 @@ struct Decision {
     item: i64,
     policy: Arc<Policy>,
     connected: Arc<Connected>,
+    inject: Arc<Injection>,
     until: Timestamp,
     pinned_until: Timestamp,
     revocation_ids: Vec<String>,
@@ -99,14 +100,12 @@ struct Decision {
 /// Decisions by everything they depend on: token, vendor, scope, prim.
 pub struct Decisions {
     cache: Cache<[u8; 32], Arc<Decision>>,
-    values: Cache<CredentialId, Arc<Sealed>>,
 }
 
 impl Default for Decisions {
     fn default() -> Self {
         Self {
             cache: Cache::new(100_000),
-            values: Cache::new(200_000),
         }
     }
 }
@@ -114,7 +113,6 @@ impl Default for Decisions {
 impl Decisions {
     pub(super) fn clear(&self) {
         self.cache.invalidate_all();
-        self.values.invalidate_all();
     }
 
     /// Drops what rests on a grant. Forgetting late is harmless: the writer refuses an ended grant.
@@ -164,7 +162,7 @@ pub async fn resolve(
             }
             ResolveOutcome::Unchanged { lease } => {
                 let version = item.known.map_or(1, |known| known.version);
-                return resolution(app, &decision, item, &lease, (version, None), event);
+                return Ok(resolution(app, &decision, item, &lease, (version, None), event));
             }
             ResolveOutcome::Make {
                 lease,
@@ -270,15 +268,24 @@ async fn judge(
     may_reveal(app, &in_force.policy, prim).await?;
     let pinned = authorized.pinned.as_ref() == Some(&prim.name);
     let pinned_until = if pinned { authorized.pinned_until } else { None }.ok_or(Error::NotPinned)?;
+    let connected = app.current_root(&reference.vendor).await?;
     Ok(Decision {
         item: i64::try_from(item).map_err(Error::internal)?,
         policy: Arc::new(in_force.policy),
-        connected: app.current_root(&reference.vendor).await?,
+        inject: Arc::new(injection(&connected)?),
+        connected,
         until: authorized.until.min(grant.expires),
         pinned_until,
         revocation_ids: claims.revocation_ids,
         grant,
     })
+}
+
+/// How keys made from this root go into requests.
+fn injection(connected: &Connected) -> Result<Injection, Error> {
+    let root = &connected.root;
+    let base = root.base_url.as_deref().and_then(|url| url.parse().ok());
+    vendor::injection(&connected.manifest, base.as_ref(), &root.params).map_err(Error::internal)
 }
 
 /// The policy names the prim, and the vendor's keys are of a kind that may be shown.
@@ -420,22 +427,14 @@ fn released(
     sealed: Option<Sealed>,
     committed: Committed,
 ) -> Result<Resolution, Error> {
-    let sealed = match sealed {
-        Some(sealed) => Arc::new(sealed),
-        None => app
-            .decisions()
-            .values
-            .get(&credential)
-            .ok_or_else(|| Error::internal("no sealed value"))?,
-    };
-    app.decisions().values.insert(credential, Arc::clone(&sealed));
+    let sealed = sealed.ok_or_else(|| Error::internal("no sealed value"))?;
     let event = committed.event();
     let place = place(app, decision, credential, version);
     let secret = app.vault.open(&sealed, &place, committed).map_err(|error| {
         tracing::error!(%error, %credential, "a sealed value does not open where it is stored: somebody moved it");
         Error::Forged("sealed value")
     })?;
-    resolution(app, decision, item, lease, (version, Some(secret)), event)
+    Ok(resolution(app, decision, item, lease, (version, Some(secret)), event))
 }
 
 /// The address the value must have, from the token's grant and not from the database.
@@ -457,21 +456,17 @@ fn resolution(
     lease: &Lease,
     (version, secret): (i64, Option<SecretBytes>),
     event: EventId,
-) -> Result<Resolution, Error> {
-    let connected = &decision.connected;
-    let base = connected.root.base_url.as_deref().and_then(|url| url.parse().ok());
-    let inject =
-        vendor::injection(&connected.manifest, base.as_ref(), &connected.root.params).map_err(Error::internal)?;
-    Ok(Resolution {
+) -> Resolution {
+    Resolution {
         reference: item.reference.clone(),
         lease: lease.id,
         expires: lease.expires,
         lease_duration: lease.expires.since(app.now()).as_secs(),
         version,
         secret,
-        inject,
+        inject: Arc::clone(&decision.inject),
         event,
-    })
+    }
 }
 
 /// The first use by this prim: a key is made for it. In a task of its own, so that a caller that hangs up leaves no
