@@ -1,4 +1,5 @@
-//! How fast is dekeys? `cargo bench --bench resolve -- [sqlite|postgres|writer|process …] [--rounds N] [--seconds S]`
+//! How fast is dekeys? `cargo bench --bench resolve -- [sqlite|postgres|writer|process …] [--case WORDS] [--rounds N]
+//! [--seconds S]`; `--case` keeps the cases whose name has these words.
 //!
 //! Absolute figures say more of the machine than of dekeys, so each case is measured in turn with a floor in the same
 //! process: what the HTTP library alone takes for a request with a token and a small body. The ratio of each pair is
@@ -32,6 +33,7 @@ fn main() -> Outcome<()> {
 /// What to measure, how often and how long.
 struct Plan {
     cases: Vec<String>,
+    only: String,
     rounds: u32,
     seconds: u32,
 }
@@ -52,6 +54,7 @@ impl Plan {
     fn read(words: &[&str]) -> Outcome<Self> {
         let mut plan = Self {
             cases: Vec::new(),
+            only: String::new(),
             rounds: 5,
             seconds: 2,
         };
@@ -65,6 +68,7 @@ impl Plan {
             };
             match *word {
                 "--bench" => {}
+                "--case" => (*words.next().ok_or("the words are missing")?).clone_into(&mut plan.only),
                 "--rounds" => plan.rounds = number()?,
                 "--seconds" => plan.seconds = number()?,
                 "sqlite" | "postgres" | "writer" | "process" => plan.cases.push((*word).to_owned()),
@@ -128,7 +132,8 @@ impl Plan {
     /// Measures the cases in turn, round after round.
     fn compare(&self, world: &World, title: &str, connections: u32, cases: &[Case]) -> Outcome<()> {
         let mut rows: Vec<(Case, Row, f64)> = Vec::with_capacity(cases.len());
-        for case in cases {
+        let kept = |case: &&Case| matches!(case, Case::Floor) || case.name().contains(&self.only);
+        for case in cases.iter().filter(kept) {
             let first = case.measure(world, connections, 30)?;
             rows.push((*case, Row::new(case.name()), first.rate));
         }

@@ -48,14 +48,14 @@ macro_rules! ids {
             /// The 26 characters after the prefix.
             #[must_use]
             pub fn suffix(&self) -> String {
-                encode(&self.0)
+                text(&encode(&self.0)).to_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!($prefix, "_"))?;
-                f.write_str(&encode(&self.0))
+                f.write_str(text(&encode(&self.0)))
             }
         }
 
@@ -135,7 +135,9 @@ ids! {
     SessionId = "ses";
 }
 
-const CROCKFORD: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// How many digits 128 bits take.
+const DIGITS: usize = 26;
 
 fn fresh(now: Timestamp, random: &dyn Random) -> Uuid {
     let mut tail = [0u8; 10];
@@ -145,39 +147,55 @@ fn fresh(now: Timestamp, random: &dyn Random) -> Uuid {
 }
 
 /// 128 bits as 26 base32 digits, most significant first; the first digit holds the top 3 bits.
-fn encode(id: &Uuid) -> String {
-    let digits = CROCKFORD.as_bytes();
-    let value = id.as_u128();
-    (0..26u32)
-        .rev()
-        .filter_map(|place| {
-            let digit = usize::try_from((value >> (5 * place)) & 31).ok()?;
-            digits.get(digit).map(|byte| char::from(*byte))
-        })
-        .collect()
+fn encode(id: &Uuid) -> [u8; DIGITS] {
+    let mut value = id.as_u128();
+    let mut digits = [b'0'; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        if let Some(byte) = usize::try_from(value & 31).ok().and_then(|place| CROCKFORD.get(place)) {
+            *digit = *byte;
+        }
+        value >>= 5;
+    }
+    digits
+}
+
+/// Digits are ASCII.
+fn text(digits: &[u8; DIGITS]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
+/// What a digit stands for.
+const fn digit(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'A'..=b'H' => byte - b'A' + 10,
+        b'J' | b'K' => byte - b'J' + 18,
+        b'M' | b'N' => byte - b'M' + 20,
+        b'P'..=b'T' => byte - b'P' + 22,
+        b'V'..=b'Z' => byte - b'V' + 27,
+        _ => return None,
+    })
 }
 
 fn decode(prefix: &'static str, text: &str) -> Result<Uuid, InvalidId> {
-    let invalid = || InvalidId {
+    let digits = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    let value = digits.and_then(|digits| value(digits.as_bytes()));
+    value.map(Uuid::from_u128).ok_or_else(|| InvalidId {
         prefix,
         given: text.chars().take(64).collect(),
-    };
-    let digits = text
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.strip_prefix('_'))
-        .ok_or_else(invalid)?;
-    if digits.len() != 26 {
-        return Err(invalid());
-    }
+    })
+}
+
+fn value(digits: &[u8]) -> Option<u128> {
+    let digits: &[u8; DIGITS] = digits.try_into().ok()?;
     let mut value: u128 = 0;
-    for digit in digits.chars() {
-        let place = CROCKFORD.find(digit).ok_or_else(invalid)?;
+    for byte in digits {
         if value >> 123 != 0 {
-            return Err(invalid());
+            return None;
         }
-        value = (value << 5) | u128::try_from(place).map_err(|_| invalid())?;
+        value = (value << 5) | u128::from(digit(*byte)?);
     }
-    Ok(Uuid::from_u128(value))
+    Some(value)
 }
 
 /// RFC 4648 base64url without padding: how dekeys prints keys, signatures and tokens.
@@ -225,6 +243,21 @@ mod tests {
             "grt_".to_owned(),
             String::new(),
         ] {
+            assert!(wrong.parse::<GrantId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn known_values_print_as_they_always_did() {
+        let max = GrantId(Uuid::from_u128(u128::MAX));
+        assert_eq!(max.to_string(), "grt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        let one = GrantId(Uuid::from_u128(0x0123_4567_89AB_CDEF_0123_4567_89AB_CDEF));
+        assert_eq!(one.to_string(), "grt_014D2PF2DBSQQG28T5CY4TQKFF");
+        assert_eq!(one.suffix(), "014D2PF2DBSQQG28T5CY4TQKFF");
+        for id in [max, one, GrantId(Uuid::from_u128(0))] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for wrong in ["grt_7ZZZZZZZZZZZZZZZZZZZZZZZZU", "grt_7ZZZZZZZZZZZZZZZZZZZZZZZé"] {
             assert!(wrong.parse::<GrantId>().is_err(), "{wrong}");
         }
     }

@@ -9,15 +9,15 @@ use tokio::sync::Semaphore;
 use super::App;
 use super::control::Connected;
 use super::error::Error;
-use crate::base::id::{CredentialId, GrantId};
+use crate::base::id::GrantId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::claims::{Claims, UseKind};
 use crate::model::grant::{Grant, GrantItem};
 use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::principal::Principal;
 use crate::model::scope::Reference;
-use crate::model::sealed::Sealed;
 use crate::token::{self, Authorized, TokenError};
+use crate::vendor::{self, Injection};
 
 /// How long a holder may pin a token to one prim (table "Who proves what"), and what clocks may differ.
 const LONGEST_PIN: Ttl = Ttl::from_millis(5 * 60_000 + 30_000);
@@ -31,6 +31,8 @@ pub(super) struct Decision {
     pub(super) item: i64,
     pub(super) policy: Arc<Policy>,
     pub(super) connected: Arc<Connected>,
+    /// How the key goes into a request; worked out once.
+    pub(super) inject: Arc<Injection>,
     pub(super) revocation_ids: Vec<String>,
     until: Timestamp,
     pinned_until: Timestamp,
@@ -39,7 +41,6 @@ pub(super) struct Decision {
 /// Decisions by everything they depend on: token, vendor, scope, prim.
 pub struct Decisions {
     cache: Cache<[u8; 32], Arc<Decision>>,
-    pub(super) values: Cache<CredentialId, Arc<Sealed>>,
     places: Semaphore,
     pool: Arc<Semaphore>,
 }
@@ -50,7 +51,6 @@ impl Default for Decisions {
         let threads = cores.saturating_mul(2);
         Self {
             cache: Cache::new(100_000),
-            values: Cache::new(200_000),
             places: Semaphore::new(threads.saturating_add(WAITING)),
             pool: Arc::new(Semaphore::new(threads)),
         }
@@ -60,7 +60,6 @@ impl Default for Decisions {
 impl Decisions {
     pub(super) fn clear(&self) {
         self.cache.invalidate_all();
-        self.values.invalidate_all();
     }
 
     /// Drops what rests on a grant. Forgetting late is harmless: the writer refuses an ended grant.
@@ -143,12 +142,19 @@ async fn judge(
     Ok(Decision {
         item: i64::try_from(place).map_err(Error::internal)?,
         policy: Arc::new(in_force.policy),
+        inject: Arc::new(injection(&connected)?),
         connected,
         until: authorized.until.min(grant.expires),
         pinned_until,
         revocation_ids: claims.revocation_ids,
         grant,
     })
+}
+
+fn injection(connected: &Connected) -> Result<Injection, Error> {
+    let root = &connected.root;
+    let base = root.base_url.as_deref().and_then(|url| url.parse().ok());
+    vendor::injection(&connected.manifest, base.as_ref(), &root.params).map_err(Error::internal)
 }
 
 /// Signatures and Datalog, on threads that answer no requests: a hostile token costs its caller's place there only.

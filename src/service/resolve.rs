@@ -25,7 +25,6 @@ use crate::model::sealed::{Place, Sealed};
 use crate::store::Release;
 use crate::store::writer::{Refusal, ResolveAsk, ResolveOutcome};
 use crate::vault::VaultError;
-use crate::vendor;
 pub use crate::vendor::Injection;
 
 /// How long a request waits for a key that another request is having made.
@@ -76,7 +75,7 @@ pub struct Resolution {
     /// The key; absent when the prim has it.
     pub secret: Option<SecretBytes>,
     /// How the key goes into a request.
-    pub inject: Injection,
+    pub inject: Arc<Injection>,
     /// The event on record.
     pub event: EventId,
 }
@@ -115,7 +114,7 @@ pub async fn resolve(
             }
             ResolveOutcome::Unchanged { lease } => {
                 let version = item.known.map_or(1, |known| known.version);
-                return resolution(app, &decision, item, &lease, (version, None), event);
+                return Ok(resolution(app, &decision, item, &lease, (version, None), event));
             }
             ResolveOutcome::Make {
                 lease,
@@ -219,14 +218,7 @@ async fn released(
     sealed: Option<Sealed>,
     committed: Committed,
 ) -> Result<Resolution, Error> {
-    let sealed = match sealed {
-        Some(sealed) => Arc::new(sealed),
-        None => app
-            .decisions()
-            .values
-            .get(&credential)
-            .ok_or_else(|| Error::internal("no sealed value"))?,
-    };
+    let sealed = sealed.ok_or_else(|| Error::internal("no sealed value"))?;
     let event = committed.event();
     let place = place(app, decision, credential, version);
     let secret = match app.vault.open(&sealed, &place, committed) {
@@ -238,8 +230,7 @@ async fn released(
             return Err(Error::Forged("sealed value"));
         }
     };
-    app.decisions().values.insert(credential, sealed);
-    resolution(app, decision, item, lease, (version, Some(secret)), event)
+    Ok(resolution(app, decision, item, lease, (version, Some(secret)), event))
 }
 
 /// The address the value must have, from the token's grant and not from the database.
@@ -261,21 +252,17 @@ fn resolution(
     lease: &Lease,
     (version, secret): (i64, Option<SecretBytes>),
     event: EventId,
-) -> Result<Resolution, Error> {
-    let connected = &decision.connected;
-    let base = connected.root.base_url.as_deref().and_then(|url| url.parse().ok());
-    let inject =
-        vendor::injection(&connected.manifest, base.as_ref(), &connected.root.params).map_err(Error::internal)?;
-    Ok(Resolution {
+) -> Resolution {
+    Resolution {
         reference: item.reference.clone(),
         lease: lease.id,
         expires: lease.expires,
         lease_duration: lease.expires.since(app.now()).as_secs(),
         version,
         secret,
-        inject,
+        inject: Arc::clone(&decision.inject),
         event,
-    })
+    }
 }
 
 /// The first use by this prim: a key is made for it. In a task of its own, so that a caller that hangs up leaves no

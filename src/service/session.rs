@@ -2,8 +2,9 @@
 //! a restart or another instance ends them (DESIGN 8).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,14 +24,14 @@ const BEARER_LIFE: Ttl = Ttl::from_mins(8 * 60);
 /// The sessions of this instance.
 #[derive(Default)]
 pub struct Sessions {
-    signing: Mutex<HashMap<String, Signing>>,
+    signing: RwLock<HashMap<String, Arc<Signing>>>,
     bearer: Mutex<HashMap<[u8; 32], Bearer>>,
 }
 
 struct Signing {
     holder: PublicKey,
     key: SecretBytes,
-    window: CounterWindow,
+    window: Mutex<CounterWindow>,
     until: Timestamp,
 }
 
@@ -109,12 +110,12 @@ impl Sessions {
         let session = Signing {
             holder,
             key: SecretBytes::new(key.to_vec()),
-            window: CounterWindow::default(),
+            window: Mutex::default(),
             until,
         };
-        let mut sessions = self.signing.lock();
+        let mut sessions = self.signing.write();
         sessions.retain(|_, session| session.until > now);
-        sessions.insert(id.to_string(), session);
+        sessions.insert(id.to_string(), Arc::new(session));
         NewSession {
             id: Some(id),
             secret,
@@ -145,18 +146,17 @@ impl Sessions {
         parts: &Parts<'_>,
         now: Timestamp,
     ) -> Option<Result<Proof, SigError>> {
-        let sessions = self.signing.lock();
-        let session = sessions
-            .get(claimed.unverified_session()?)
-            .filter(|session| session.until > now)?;
+        let id = claimed.unverified_session()?;
+        // The lock is not held while the signature is checked: sessions do not wait for each other.
+        let session = self.signing.read().get(id).map(Arc::clone);
+        let session = session.filter(|session| session.until > now)?;
         Some(httpsig::verify_session(claimed, &session.key, parts, now))
     }
 
     /// Counts a verified use; a repeated counter is refused. Answers the key of the session's holder.
     pub(super) fn count(&self, id: &str, counter: u64) -> Option<PublicKey> {
-        let mut sessions = self.signing.lock();
-        let session = sessions.get_mut(id)?;
-        session.window.accept(counter).then_some(session.holder)
+        let session = self.signing.read().get(id).map(Arc::clone)?;
+        session.window.lock().accept(counter).then_some(session.holder)
     }
 
     /// The holder of a login token, while it lives. Looked up by digest, so timing tells nothing of the token.
@@ -171,7 +171,7 @@ impl Sessions {
 
     /// Ends all sessions: the vault was sealed.
     pub(super) fn clear(&self) {
-        self.signing.lock().clear();
+        self.signing.write().clear();
         self.bearer.lock().clear();
     }
 }

@@ -25,14 +25,51 @@ pub(super) const LOCK_CHAIN: Text = Text {
     postgres: "SELECT incarnation, n, digest, high_water FROM chain FOR UPDATE",
 };
 
-/// Set: n, id, kind, object, actor, body, prev, digest, created. Then the incarnation.
-pub(super) const INSERT_EVENTS: Text = Text {
+/// Puts events on the chain and moves its head. SQLite: the set n, id, kind, object, actor, created, place and length
+/// in the blob that follows, which holds each body, then `prev`, then `digest`. PostgreSQL: the set n, id, kind, object,
+/// actor, body, prev, digest, created. Then incarnation, n, digest and high-water mark of the chain.
+pub(super) const APPEND: Text = Text {
     sqlite: "INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
-         SELECT value ->> 0, value ->> 1, $2, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-         unhex(value ->> 6), unhex(value ->> 7), value ->> 8 FROM json_each($1)",
-    postgres: "INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
+         SELECT value ->> 0, value ->> 1, $3, value ->> 2, value ->> 3, value ->> 4, \
+         CAST(substr($2, value ->> 6, value ->> 7) AS TEXT), substr($2, (value ->> 6) + (value ->> 7), 32), \
+         substr($2, (value ->> 6) + (value ->> 7) + 32, 32), value ->> 5 FROM json_each($1); \
+         UPDATE chain SET n = $4, digest = $5, high_water = $6",
+    postgres: "WITH head AS (UPDATE chain SET n = $11, digest = $12, high_water = $13) \
+         INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
          SELECT n, id, $10, kind, object, actor, body, prev, digest, created FROM UNNEST($1::bigint[], $2::text[], \
          $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::bigint[]) \
+         AS u (n, id, kind, object, actor, body, prev, digest, created)",
+};
+
+/// What most batches write, and [`APPEND`], in one: a statement of its own for each table is a hop to another thread
+/// or machine for each. Sets: grant, resolves; rate key, theoretical arrival time; lease, resolves; holder, nonce,
+/// until. Then as [`APPEND`].
+pub(super) const COUNT_AND_APPEND: Text = Text {
+    sqlite: "UPDATE grants SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
+         FROM json_each($1)) AS j WHERE grants.id = j.id; \
+         INSERT INTO rates (name, tat) SELECT value ->> 0, value ->> 1 FROM json_each($2) WHERE true \
+         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat; \
+         UPDATE leases SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
+         FROM json_each($3)) AS j WHERE leases.id = j.id; \
+         INSERT INTO nonces (holder, nonce, until) \
+         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($4); \
+         INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
+         SELECT value ->> 0, value ->> 1, $7, value ->> 2, value ->> 3, value ->> 4, \
+         CAST(substr($6, value ->> 6, value ->> 7) AS TEXT), substr($6, (value ->> 6) + (value ->> 7), 32), \
+         substr($6, (value ->> 6) + (value ->> 7) + 32, 32), value ->> 5 FROM json_each($5); \
+         UPDATE chain SET n = $8, digest = $9, high_water = $10",
+    postgres: "WITH counted AS (UPDATE grants SET resolves = j.resolves \
+         FROM UNNEST($1::text[], $2::bigint[]) AS j (id, resolves) WHERE grants.id = j.id), \
+         arrived AS (INSERT INTO rates (name, tat) SELECT * FROM UNNEST($3::text[], $4::bigint[]) \
+         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat), \
+         used AS (UPDATE leases SET resolves = j.resolves \
+         FROM UNNEST($5::text[], $6::bigint[]) AS j (id, resolves) WHERE leases.id = j.id), \
+         claimed AS (INSERT INTO nonces (holder, nonce, until) \
+         SELECT * FROM UNNEST($7::text[], $8::text[], $9::bigint[])), \
+         head AS (UPDATE chain SET n = $20, digest = $21, high_water = $22) \
+         INSERT INTO events (n, id, incarnation, kind, object, actor, body, prev, digest, created) \
+         SELECT n, id, $19, kind, object, actor, body, prev, digest, created FROM UNNEST($10::bigint[], $11::text[], \
+         $12::text[], $13::text[], $14::text[], $15::text[], $16::bytea[], $17::bytea[], $18::bigint[]) \
          AS u (n, id, kind, object, actor, body, prev, digest, created)",
 };
 
@@ -112,22 +149,6 @@ pub(super) const READ_BATCH: Text = Text {
           JOIN nonces AS n ON n.holder = j.holder AND n.nonce = j.nonce)",
 };
 
-/// Set: grant, resolves.
-pub(super) const COUNT_GRANTS: Text = Text {
-    sqlite: "UPDATE grants SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
-         FROM json_each($1)) AS j WHERE grants.id = j.id",
-    postgres: "UPDATE grants SET resolves = j.resolves FROM UNNEST($1::text[], $2::bigint[]) AS j (id, resolves) \
-         WHERE grants.id = j.id",
-};
-
-/// Set: rate key, theoretical arrival time.
-pub(super) const SET_RATES: Text = Text {
-    sqlite: "INSERT INTO rates (name, tat) SELECT value ->> 0, value ->> 1 FROM json_each($1) WHERE true \
-         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat",
-    postgres: "INSERT INTO rates (name, tat) SELECT * FROM UNNEST($1::text[], $2::bigint[]) \
-         ON CONFLICT (name) DO UPDATE SET tat = excluded.tat",
-};
-
 /// Set: the columns of leases.
 pub(super) const INSERT_LEASES: Text = Text {
     sqlite: "INSERT INTO leases (id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, expires) \
@@ -136,14 +157,6 @@ pub(super) const INSERT_LEASES: Text = Text {
     postgres: "INSERT INTO leases (id, grant_id, item, prim, vendor, policy, credential, state, resolves, created, \
          expires) SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], \
          $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[])",
-};
-
-/// Set: lease, resolves.
-pub(super) const COUNT_LEASES: Text = Text {
-    sqlite: "UPDATE leases SET resolves = j.resolves FROM (SELECT value ->> 0 AS id, value ->> 1 AS resolves \
-         FROM json_each($1)) AS j WHERE leases.id = j.id",
-    postgres: "UPDATE leases SET resolves = j.resolves FROM UNNEST($1::text[], $2::bigint[]) AS j (id, resolves) \
-         WHERE leases.id = j.id",
 };
 
 /// Set: lease, state.
@@ -180,10 +193,4 @@ pub(super) const END_CREDENTIALS: Text = Text {
          value ->> 1 AS state, value ->> 2 AS next_at FROM json_each($1)) AS j WHERE credentials.id = j.id",
     postgres: "UPDATE credentials SET state = j.state, next_at = j.next_at \
          FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS j (id, state, next_at) WHERE credentials.id = j.id",
-};
-
-/// Set: holder, nonce, until.
-pub(super) const CLAIM_NONCES: Text = Text {
-    sqlite: "INSERT INTO nonces (holder, nonce, until) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)",
-    postgres: "INSERT INTO nonces (holder, nonce, until) SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])",
 };

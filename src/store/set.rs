@@ -14,6 +14,12 @@ pub(super) struct Set {
     nul: bool,
 }
 
+/// What a column holds.
+pub(super) enum Type {
+    Text,
+    Int,
+}
+
 enum Column {
     Text(Vec<Option<String>>),
     Int(Vec<Option<i64>>),
@@ -31,11 +37,14 @@ impl Set {
         values.into_iter().fold(empty, |set, value| set.row().cell(value))
     }
 
-    /// A set of so many columns of text, which may stay empty. Other sets learn their columns from the first row.
-    pub(super) fn of_texts(columns: usize) -> Self {
-        let columns = (0..columns).map(|_| Column::Text(Vec::new())).collect();
+    /// A set with these types of columns, which may stay empty. Other sets learn their columns from the first row.
+    pub(super) fn typed(columns: &[Type]) -> Self {
+        let column = |of: &Type| match of {
+            Type::Text => Column::Text(Vec::new()),
+            Type::Int => Column::Int(Vec::new()),
+        };
         Self {
-            columns,
+            columns: columns.iter().map(column).collect(),
             ..Self::default()
         }
     }

@@ -158,35 +158,23 @@ impl Tx {
         if events.is_empty() {
             return Ok(());
         }
-        let mut set = Set::default();
-        for event in events {
-            let body = event.body().map_err(|_| StoreError::Event)?;
-            let prev = self.head.link(&body);
-            set = set
-                .row()
-                .cell(self.head.n)
-                .cell(event.id)
-                .cell(&event.kind)
-                .cell(&event.object)
-                .cell(&event.actor)
-                .cell(body)
-                .cell(&prev)
-                .cell(&self.head.digest)
-                .cell(event.timestamp);
-            self.head.high_water = self.head.high_water.max(event.timestamp.as_millis());
-        }
+        self.append_with(dialect::APPEND, &[], events).await
+    }
+
+    /// The same with a statement that writes `sets` before it.
+    pub(super) async fn append_with(&mut self, text: Text, sets: &[Set], events: &[Event]) -> Result<(), StoreError> {
+        let links = Links::of(self.engine(), &mut self.head, events)?;
         let head = self.head.clone();
-        self.ask_each(dialect::INSERT_EVENTS)
-            .bind_set(&set)
+        let statement = sets.iter().fold(self.ask_each(text), Statement::bind_set);
+        links
+            .bind(statement)
             .bind(&head.incarnation)
-            .run()
-            .await?;
-        self.ask("UPDATE chain SET n = $1, digest = $2, high_water = $3")
             .bind(head.n)
             .bind(&head.digest)
             .bind(head.high_water)
-            .run_on("chain")
+            .run()
             .await
+            .map(drop)
     }
 
     /// Commits. When the answer gets lost, `witness` (an event of this transaction) tells what happened.
@@ -227,6 +215,58 @@ async fn read_back(store: &Store, witness: Option<EventId>, error: sqlx::Error) 
         Some(_) => Ok(()),
         None => Err(error.into()),
     }
+}
+
+/// Events as links of the chain, ready to be bound.
+struct Links {
+    set: Set,
+    /// SQLite: bodies and digests, which would have to be escaped and printed in JSON.
+    blob: Option<Vec<u8>>,
+}
+
+impl Links {
+    /// Hangs the events on `head`, which moves.
+    fn of(engine: Engine, head: &mut Head, events: &[Event]) -> Result<Self, StoreError> {
+        let mut set = Set::default();
+        let mut blob = Vec::new();
+        for event in events {
+            let body = event.body().map_err(|_| StoreError::Event)?;
+            let prev = head.link(&body);
+            set = set
+                .row()
+                .cell(head.n)
+                .cell(event.id)
+                .cell(&event.kind)
+                .cell(&event.object)
+                .cell(&event.actor);
+            set = match engine {
+                Engine::Sqlite => {
+                    // `substr` counts from 1.
+                    let (at, length) = (size(blob.len() + 1)?, size(body.len())?);
+                    for part in [body.as_bytes(), &prev, &head.digest] {
+                        blob.extend_from_slice(part);
+                    }
+                    set.cell(event.timestamp).cell(at).cell(length)
+                }
+                Engine::Postgres => set.cell(body).cell(&prev).cell(&head.digest).cell(event.timestamp),
+            };
+            head.high_water = head.high_water.max(event.timestamp.as_millis());
+        }
+        let blob = (engine == Engine::Sqlite).then_some(blob);
+        Ok(Self { set, blob })
+    }
+
+    fn bind<'t>(&self, statement: Statement<'t>) -> Statement<'t> {
+        let statement = statement.bind_set(&self.set);
+        match &self.blob {
+            Some(blob) => statement.bind(blob.as_slice()),
+            None => statement,
+        }
+    }
+}
+
+fn size(length: usize) -> Result<i64, StoreError> {
+    i64::try_from(length).map_err(|_| StoreError::Event)
 }
 
 impl Head {

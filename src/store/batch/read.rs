@@ -14,7 +14,7 @@ use crate::model::sealed::Sealed;
 use crate::store::ask::ResolveAsk;
 use crate::store::decide::{GrantRow, Key, Live, Slot, State, rate_key};
 use crate::store::dialect;
-use crate::store::set::Set;
+use crate::store::set::{Set, Type};
 use crate::store::statement::{Cells, Record};
 use crate::store::{StoreError, Tx};
 
@@ -37,7 +37,7 @@ pub(super) async fn state(tx: &mut Tx, asks: &[&ResolveAsk]) -> Result<State, St
         .collect();
     let revocation_ids: HashSet<_> = asks.iter().flat_map(|ask| &ask.revocation_ids).collect();
     let nonces = asks.iter().filter_map(|ask| ask.nonce.as_ref());
-    let nonces = nonces.fold(Set::of_texts(2), |set, (holder, nonce, _)| {
+    let nonces = nonces.fold(Set::typed(&[Type::Text, Type::Text]), |set, (holder, nonce, _)| {
         set.row().cell(holder).cell(nonce)
     });
     let texts: Texts = tx

@@ -1,35 +1,43 @@
 //! What a batch decided, written: one statement for each table that changes.
 
 use crate::model::credential::Credential;
+use crate::model::event::Event;
 use crate::model::lease::Lease;
 use crate::store::decide::Changes;
 use crate::store::dialect::{self, Text};
-use crate::store::set::Set;
+use crate::store::set::{Set, Type};
 use crate::store::{StoreError, Tx};
 
-/// Writes the changes. Leases that end go first: their place may be taken by a new one.
-pub(super) async fn changes(tx: &mut Tx, changes: &Changes) -> Result<(), StoreError> {
-    let counted = changes.grants.iter().fold(Set::default(), |set, (grant, count)| {
-        set.row().cell(*grant).cell(*count)
-    });
-    put(tx, dialect::COUNT_GRANTS, &counted).await?;
-    let rates = changes
-        .rates
-        .iter()
-        .fold(Set::default(), |set, (key, tat)| set.row().cell(key).cell(*tat));
-    put(tx, dialect::SET_RATES, &rates).await?;
+/// Writes the changes and the events. Leases that end go first: their place may be taken by a new one.
+pub(super) async fn changes(tx: &mut Tx, changes: &Changes, events: &[Event]) -> Result<(), StoreError> {
     leases(tx, changes).await?;
     credentials(tx, changes).await?;
     for (policy, more) in &changes.counters {
         tx.count_live(policy, *more).await?;
     }
-    let nonces = changes
-        .nonces
+    if events.is_empty() {
+        // Only waits: nothing was counted or claimed.
+        return Ok(());
+    }
+    let number = || Set::typed(&[Type::Text, Type::Int]);
+    let grants = changes
+        .grants
         .iter()
-        .fold(Set::default(), |set, (holder, nonce, until)| {
-            set.row().cell(holder).cell(nonce).cell(*until)
-        });
-    put(tx, dialect::CLAIM_NONCES, &nonces).await
+        .fold(number(), |set, (grant, count)| set.row().cell(*grant).cell(*count));
+    let rates = changes
+        .rates
+        .iter()
+        .fold(number(), |set, (key, tat)| set.row().cell(key).cell(*tat));
+    let leases = changes
+        .counted
+        .iter()
+        .fold(number(), |set, (lease, count)| set.row().cell(*lease).cell(*count));
+    let claims = Set::typed(&[Type::Text, Type::Text, Type::Int]);
+    let nonces = changes.nonces.iter().fold(claims, |set, (holder, nonce, until)| {
+        set.row().cell(holder).cell(nonce).cell(*until)
+    });
+    tx.append_with(dialect::COUNT_AND_APPEND, &[grants, rates, leases, nonces], events)
+        .await
 }
 
 async fn leases(tx: &mut Tx, changes: &Changes) -> Result<(), StoreError> {
@@ -38,11 +46,7 @@ async fn leases(tx: &mut Tx, changes: &Changes) -> Result<(), StoreError> {
     });
     put(tx, dialect::END_LEASES, &ended).await?;
     let new = changes.new_leases.iter().fold(Set::default(), lease_row);
-    put(tx, dialect::INSERT_LEASES, &new).await?;
-    let counted = changes.counted.iter().fold(Set::default(), |set, (lease, count)| {
-        set.row().cell(*lease).cell(*count)
-    });
-    put(tx, dialect::COUNT_LEASES, &counted).await
+    put(tx, dialect::INSERT_LEASES, &new).await
 }
 
 async fn credentials(tx: &mut Tx, changes: &Changes) -> Result<(), StoreError> {
