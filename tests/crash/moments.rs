@@ -26,13 +26,13 @@ fn slow(op: &str, delay_ms: u64) -> Fault {
 }
 
 /// Takes the database's only write lock, as another process may.
-async fn hold(scene: &Scene) -> (Store, Tx) {
+pub(crate) async fn hold(scene: &Scene) -> (Store, Tx) {
     let store = Store::open(&scene.setting.database_url).await.unwrap();
     let tx = store.begin().await.unwrap();
     (store, tx)
 }
 
-async fn let_go((store, tx): (Store, Tx)) {
+pub(crate) async fn let_go((store, tx): (Store, Tx)) {
     drop(tx);
     store.close().await;
 }

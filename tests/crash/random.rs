@@ -104,6 +104,7 @@ async fn present_again(scene: &Scene, server: &Server, seen: &Seen) {
                 (200 | 201, _) => break,
                 // Begun and never entered: refused once nobody can enter it any more.
                 (202, "payment_unknown") if !settled => break,
+                (202, "payment_unknown") | (409, "idempotency_running") if !scene.takes_up_at_once() => break,
                 (202, "payment_unknown") | (409, "idempotency_running") | (502 | 503, "vendor_unavailable") => {}
                 other => panic!("{other:?} for {} {}", payment.payer, payment.nonce),
             }

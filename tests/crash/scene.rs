@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use dekeys::base::random::OsRandom;
-use dekeys::client::{Client, ClientError, KeyFile, Request, approval, secret};
+use dekeys::client::{Client, ClientError, Request, approval, secret};
 use dekeys::mock::MockVendor;
 use dekeys::model::approval::Verdict;
 use dekeys::setup::stage::{self, Cast, PRIM};
@@ -139,6 +139,11 @@ impl Scene {
         .await;
     }
 
+    /// Whether a restart takes up at once what the last process left, rather than when its timers say.
+    pub(crate) fn takes_up_at_once(&self) -> bool {
+        self.setting.database_url.starts_with("sqlite:")
+    }
+
     /// The lines of the ledger: payer and nonce of each settled payment.
     pub(crate) fn ledger(&self) -> Vec<(String, String)> {
         let text = std::fs::read_to_string(&self.setting.ledger).unwrap_or_default();
@@ -180,9 +185,4 @@ pub(crate) fn word(value: &Value, pointer: &str) -> String {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned()
-}
-
-/// A key of its own, equal to `key`.
-pub(crate) fn copy(key: &KeyFile) -> KeyFile {
-    KeyFile::parse(&key.to_text()).unwrap()
 }

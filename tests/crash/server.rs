@@ -10,7 +10,7 @@ use dekeys::setup::stage;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that runs, or did. Killed when dropped.
 pub(crate) struct Server {

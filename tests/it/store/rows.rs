@@ -462,7 +462,7 @@ pub(super) async fn leases_are_counted(store: Store) {
 
 pub(super) async fn grants_nobody_makes_any_more_are_found(store: Store) {
     let mut tx = store.begin().await.unwrap();
-    let mut making = |created| {
+    let making = |created| {
         let mut row = grant("readers");
         (row.state, row.created) = (GrantState::Provisioning, later(created));
         stored(row)
@@ -480,7 +480,10 @@ pub(super) async fn grants_nobody_makes_any_more_are_found(store: Store) {
     let mut claimed = purchase("0xa", 1);
     claimed.grant = paid.unverified.id;
     tx.claim_purchase(&claimed).await.unwrap();
-    assert_eq!(tx.grants_left(later(30), 9).await.unwrap(), [alone.clone()]);
+    assert_eq!(
+        tx.grants_left(later(30), 9).await.unwrap(),
+        std::slice::from_ref(&alone)
+    );
     claimed.state = PurchaseState::Released;
     tx.update_purchase(&claimed).await.unwrap();
     assert_eq!(
