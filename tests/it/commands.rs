@@ -116,6 +116,8 @@ fn commands(text: &str) -> impl Iterator<Item = String> {
         .flat_map(str::lines)
         .map(|line| line.trim_start().trim_start_matches("$ "));
     let said = inline.chain(lines).filter_map(|code| code.strip_prefix("dekeys "));
+    // `dekeys 0.1.0 demo` is what the demo prints first.
+    let said = said.filter(|code| !code.starts_with(|first: char| first.is_ascii_digit()));
     let cut = |code: &str| {
         code.split(['|', '#', ';', '>'])
             .next()
