@@ -1,4 +1,4 @@
-//! The commands that documents, problems and the demo tell people to run: they exist, and those of the demo work.
+//! The commands and files that documents, problems and the demo name: they exist, and the demo's commands work.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -38,6 +38,30 @@ fn every_command_that_is_named_exists() {
         }
     }
     assert!(count > 60, "only {count} commands were found");
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut maps = vec![root.join("ARCHITECTURE.md"), root.join("docs/data-model.md")];
+    maps.extend(
+        fs::read_dir(root.join("docs/decisions"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path()),
+    );
+    let (mut count, mut wrong) = (0, Vec::new());
+    for map in maps {
+        let text = fs::read_to_string(&map).unwrap();
+        let codes = text.split('`').skip(1).step_by(2);
+        for path in codes.filter(|code| code.ends_with(".rs") && !code.contains(['{', '<', '\n', ' '])) {
+            count += 1;
+            if !root.join(path).is_file() && !root.join("src").join(path).is_file() {
+                wrong.push(format!("{}: `{path}`", map.display()));
+            }
+        }
+    }
+    assert!(count > 40, "only {count} files were found");
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
