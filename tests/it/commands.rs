@@ -54,7 +54,7 @@ fn every_file_that_the_map_names_exists() {
     for map in maps {
         let text = fs::read_to_string(&map).unwrap();
         let codes = text.split('`').skip(1).step_by(2);
-        for path in codes.filter(|code| code.ends_with(".rs") && !code.contains(['{', '<', '\n', ' '])) {
+        for path in codes.filter(|code| ends_in(Path::new(code), "rs") && !code.contains(['{', '<', '\n', ' '])) {
             count += 1;
             if !root.join(path).is_file() && !root.join("src").join(path).is_file() {
                 wrong.push(format!("{}: `{path}`", map.display()));
@@ -123,13 +123,13 @@ fn files(path: &Path) -> Vec<PathBuf> {
     }
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     entries
-        .filter(|path| path.is_dir() && !path.ends_with("decisions") || ends_well(path))
+        .filter(|path| path.is_dir() && !path.ends_with("decisions") || ends_in(path, "md") || ends_in(path, "rs"))
         .flat_map(|path| files(&path))
         .collect()
 }
 
-fn ends_well(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "md" || end == "rs")
+fn ends_in(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|end| end == wanted)
 }
 
 /// What follows `dekeys` in inline code and at the beginning of lines in blocks of code.
