@@ -5,9 +5,10 @@ _list:
 # What every commit must pass.
 check:
     cargo fmt --check
-    cargo clippy --all-targets -- -D warnings
-    cargo check --no-default-features
-    cargo test
+    cargo clippy --all-targets --locked -- -D warnings
+    cargo check --no-default-features --lib --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+    cargo test --locked
 
 # The tests on this machine; `just test vault` runs those whose name holds the word.
 test *FILTER:
@@ -33,9 +34,17 @@ test-postgres *FILTER:
     fi
     cargo test {{FILTER}}
 
-# Writes the files that are generated from the operation table.
+# Writes the files that are made from the code: docs/openapi.json, docs/problems.md, the table of docs/configuration.md.
 gen:
-    cargo run --quiet -- openapi > docs/openapi.json
+    DEKEYS_WRITE_GENERATED=1 cargo test --quiet --locked --test it generated
+
+# Kills the server at random moments, more often than `just test` does.
+crash ROUNDS="30":
+    DEKEYS_CRASH_ROUNDS={{ROUNDS}} cargo test --locked --test crash
+
+# All that CI runs: needs root, Debian, Node, and the network for what it installs.
+ci:
+    .ci/run
 
 # Measures; figures are kept in docs, not asserted in tests.
 bench *FILTER:
