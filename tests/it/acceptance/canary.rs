@@ -43,9 +43,15 @@ fn the_key_of_a_vendor_is_nowhere_but_with_its_prim() {
         format: LogFormat::Json,
         level: "trace".to_owned(),
     };
-    let writer = sink.clone();
-    let subscriber = telemetry::subscriber(&log, false, false, move || writer.clone()).unwrap();
-    let dispatch = tracing::Dispatch::new(subscriber);
+    let logs = || {
+        let writer = sink.clone();
+        let subscriber = telemetry::subscriber(&log, false, false, move || writer.clone());
+        tracing::Dispatch::new(subscriber.unwrap())
+    };
+    let dispatch = logs();
+    // While there is one alone, `tracing` asks the thread that passes a place first whether it logs there, for all:
+    // threads of other tests would say no. With two it asks both.
+    let _second = logs();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
