@@ -27,6 +27,9 @@ use crate::vendor::{Adapter, Alive, Existence, FailureClass, VendorFailure};
 /// How long one try may take before another worker may try.
 const TRY: Ttl = Ttl::from_secs(30);
 
+/// Between two looks at a try that somebody else makes.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// After this long without confirmation the trouble is raised and shown.
 const ALARM: Ttl = Ttl::from_mins(15);
 
@@ -245,23 +248,45 @@ async fn revoke(
     };
     let outcome = app.writer.revoke(ask).await?;
     app.announce_lease();
-    app.announce_work();
     Ok(outcome.credentials)
 }
 
-/// Ends credentials at their vendors now, together; answers whether all are dead.
+/// Ends credentials at their vendors now, together; answers whether all are dead. Workers go on with the others.
 pub(super) async fn end_now(app: &App, credentials: &[CredentialId]) -> bool {
-    let ends = credentials.iter().map(|id| end(app, *id));
-    futures_util::future::join_all(ends)
-        .await
-        .into_iter()
-        .all(|outcome| match outcome {
-            Ok(dead) => dead,
+    let ends = credentials.iter().map(|id| see_end(app, *id));
+    let dead = futures_util::future::join_all(ends).await.into_iter().all(|dead| dead);
+    app.announce_work();
+    dead
+}
+
+/// Tries to end one, or sees how the worker's try goes that was quicker.
+async fn see_end(app: &App, id: CredentialId) -> bool {
+    let patience = app.now().plus(TRY);
+    loop {
+        match end(app, id).await {
+            Ok(true) => return true,
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "could not end a key now; a worker goes on");
-                false
+                return false;
             }
-        })
+        }
+        match tried(app, id).await {
+            Some(outcome) => return outcome,
+            None if app.now() >= patience => return false,
+            None => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// How the last try ended; `None` while one is under way.
+async fn tried(app: &App, id: CredentialId) -> Option<bool> {
+    let mut tx = app.store.read().await.ok()?;
+    match tx.credential(id).await {
+        Ok(Some(row)) if row.state.is_final() => Some(true),
+        Ok(Some(row)) if row.last_error.is_none() => None,
+        _ => Some(false),
+    }
 }
 
 /// Ends everything of a principal: its grants, and its leases as a prim. What cannot be ended does not keep the rest
@@ -280,6 +305,7 @@ pub(super) async fn end_all_of(app: &App, context: &Context, principal: &Princip
     for grant in grants_of(app, principal).await? {
         outcome = outcome.and(revoke_grant(app, context, grant, reason).await.map(drop));
     }
+    app.announce_work();
     outcome
 }
 
