@@ -107,9 +107,6 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let Some(price) = quote.price else {
         return free(app, context, ask, quote, &presented).await;
     };
-    if quote.approval != GrantApproval::None {
-        return Err(nobody_decides_and_sells());
-    }
     let (_, terms) = app
         .rail
         .as_ref()
@@ -140,9 +137,6 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let wallet = format!("{}:{}", offered.network, offered.payer);
     wanted.wallet = Some(&wallet);
     let deal = offer::deal(app, &context, &wanted).await?;
-    if deal.approval != GrantApproval::None {
-        return Err(nobody_decides_and_sells());
-    }
     let order = Order {
         deal,
         ask,
@@ -160,12 +154,6 @@ pub(super) struct Order {
     pub(super) ask: BuyAsk,
     pub(super) wallet: Option<String>,
     pub(super) request: Digest,
-}
-
-/// People decide before anything is paid (DESIGN 12). Until an approved request can be paid for, both together are
-/// refused rather than sold past them.
-fn nobody_decides_and_sells() -> Error {
-    Error::NotAllowed("people decide about this grant, and such a grant cannot be bought yet".to_owned())
 }
 
 fn refuse_while_broken(app: &App) -> Result<(), Error> {

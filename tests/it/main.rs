@@ -21,8 +21,6 @@ mod httpsig;
 #[cfg(test)]
 mod payment;
 #[cfg(test)]
-mod people;
-#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod review;
