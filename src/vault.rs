@@ -1,7 +1,7 @@
 //! The vault: seals what must not be read from the database, opens it against proof that the opening is on
 //! durable record, and marks the rows that decide who gets a key.
 //!
-//! Keys: unseal key → root key → KEK → one data key per sealed value ([`keyring`], [`envelope`]). The vault
+//! Keys: unseal key → root key → KEK → one data key per sealed value (`keyring`, `envelope`). The vault
 //! starts sealed and knows nothing until somebody brings the unseal key. Opening takes about a microsecond and
 //! no lock: readers take the keys of the moment, and sealing takes them away from the next reader.
 //!
