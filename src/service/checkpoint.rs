@@ -10,10 +10,20 @@ use crate::store::events::{EventRow, link};
 use crate::store::tree::TreeState;
 
 /// Events numbered in one pass.
-const PASS: i64 = 1000;
+const PASS: usize = 1000;
 
 /// Events whose chain is checked when the vault is unsealed; `audit verify` checks all.
 const AT_START: i64 = 10_000;
+
+/// Numbers all events that wait when it begins, or come while it works. One pass in a while is not enough: under load
+/// the tree would fall behind for ever.
+///
+/// # Errors
+/// As [`advance`].
+pub async fn catch_up(app: &App) -> Result<(), Error> {
+    while advance(app).await? == PASS {}
+    Ok(())
+}
 
 /// Numbers waiting events and signs a checkpoint over them. Answers how many there were.
 ///
@@ -21,34 +31,27 @@ const AT_START: i64 = 10_000;
 /// [`Error::Sealed`]; [`Error::LogBroken`] when an event is missing from the chain.
 pub async fn advance(app: &App) -> Result<usize, Error> {
     let opened = app.opened()?;
-    let mut tx = app.store.begin().await?;
+    // Events never change and the tree moves by compare-and-set, so the writer need not wait while they are read.
+    let mut tx = app.store.read().await?;
     let state = tx.tree_state().await?;
-    let rows = tx.unnumbered(PASS).await?;
-    let (Some(first), false) = (rows.first(), rows.is_empty()) else {
-        drop(tx);
+    let rows = tx.unnumbered(i64::try_from(PASS).map_err(Error::internal)?).await?;
+    tx.end().await?;
+    let Some(first) = rows.first() else {
         return Ok(0);
     };
     if first.n != state.size.saturating_add(1) || !linked(&rows) {
-        drop(tx);
         broken(app, "events are missing before numbering").await;
         return Err(Error::LogBroken);
     }
-    let Some(text) = number(&mut tx, &opened, &state, &rows, app).await? else {
-        return Ok(0);
-    };
-    let _none = tx.commit(&[], &[]).await?;
-    copy(app, &text);
+    // When another instance, or another call, was first, the caller looks again for what that one left.
+    if let Some(text) = number(&opened, &state, &rows, app).await? {
+        copy(app, &text);
+    }
     Ok(rows.len())
 }
 
-/// `None` when another instance numbered them first.
-async fn number(
-    tx: &mut Tx,
-    opened: &Opened,
-    state: &TreeState,
-    rows: &[EventRow],
-    app: &App,
-) -> Result<Option<String>, Error> {
+/// Answers the checkpoint; `None` when somebody else numbered these events meanwhile.
+async fn number(opened: &Opened, state: &TreeState, rows: &[EventRow], app: &App) -> Result<Option<String>, Error> {
     let mut tree = Tree::from_parts(state.size, state.edge.clone()).map_err(Error::internal)?;
     let mut nodes = Vec::with_capacity(rows.len().saturating_mul(2));
     for row in rows {
@@ -60,12 +63,14 @@ async fn number(
         edge: tree.edge().to_vec(),
         root: tree.root(),
     };
+    let text =
+        audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
+    let mut tx = app.store.begin().await?;
     if !tx.number_leaves(state.size, &ids, &nodes, &next).await? {
         return Ok(None);
     }
-    let text =
-        audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
     tx.save_checkpoint(next.size, &text, app.now()).await?;
+    let _none = tx.commit(&[], &[]).await?;
     Ok(Some(text))
 }
 
