@@ -49,6 +49,12 @@ pub enum SetupError {
     /// Simulated money in a live instance.
     #[error("a live instance does not take simulated payments; set `payment.rail` to another rail or `off`")]
     SimulatedMoney,
+    /// Another dekeys has this SQLite database open.
+    #[error("another dekeys runs on `{path}`")]
+    InUse {
+        /// The database.
+        path: String,
+    },
     /// The port is taken.
     #[error("{address} is taken by another program")]
     PortInUse {
@@ -99,7 +105,7 @@ impl SetupError {
             Self::NotInitialized => "not_initialized",
             Self::Store(StoreError::MigrationMismatch { .. }) => "migration_mismatch",
             Self::Store(StoreError::Full) => "database_full",
-            Self::Store(StoreError::Busy) => "database_locked",
+            Self::InUse { .. } | Self::Store(StoreError::Busy) => "database_locked",
             Self::PortInUse { .. } => "port_in_use",
             Self::Service(Error::AlreadyInitialized) => "already_initialized",
             Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",

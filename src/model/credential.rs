@@ -76,7 +76,8 @@ impl CredentialState {
         matches!(self, Self::Revoked | Self::Failed)
     }
 
-    /// Whether `next` may follow. A late answer may only add knowledge: it never makes a key active again.
+    /// Whether `next` may follow. A late answer may only add knowledge: it never makes a key active again, but a key
+    /// that counted as never made, and exists after all, is ended.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use CredentialState::{Active, Failed, Intent, Probe, Revoked, Revoking, Stuck};
@@ -84,7 +85,7 @@ impl CredentialState {
             (self, next),
             (Intent, Active | Probe | Failed | Revoking)
                 | (Probe, Revoking | Failed | Stuck | Probe)
-                | (Active, Revoking)
+                | (Active | Failed, Revoking)
                 | (Revoking, Revoked | Stuck | Revoking)
                 | (Stuck, Revoked | Stuck)
         )
@@ -181,8 +182,13 @@ mod tests {
                 state.may_become(CredentialState::Active),
                 state == CredentialState::Intent
             );
+            let known_late = |next| state == CredentialState::Failed && next == CredentialState::Revoking;
             if state.is_final() {
-                assert!(CredentialState::ALL.into_iter().all(|next| !state.may_become(next)));
+                assert!(
+                    CredentialState::ALL
+                        .into_iter()
+                        .all(|next| !state.may_become(next) || known_late(next))
+                );
             }
         }
     }

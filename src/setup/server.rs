@@ -22,6 +22,7 @@ pub struct Server {
     pub admin: String,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    _only: Option<std::fs::File>,
 }
 
 impl Server {
@@ -36,6 +37,7 @@ impl Server {
             || format!("http://{address}"),
             |url| url.as_str().trim_end_matches('/').to_owned(),
         );
+        let only = alone(config)?;
         let app = open(config, url.clone()).await?;
         let limits = limits(config);
         let surface = Surface::new(app.clone(), limits.clone(), names(config, address));
@@ -71,6 +73,7 @@ impl Server {
             admin,
             stop,
             tasks,
+            _only: only,
         })
     }
 
@@ -91,6 +94,29 @@ where
     L: axum::serve::Listener,
 {
     tokio::spawn(listen(listener, router, limits, stop.cancelled_owned()))
+}
+
+/// Takes a SQLite database for this process alone: a second one would take the first one's work for leftovers. The
+/// lock goes with the process, however it ends.
+fn alone(config: &Config) -> Result<Option<std::fs::File>, SetupError> {
+    let Some(path) = config.database_url.strip_prefix("sqlite://") else {
+        return Ok(None);
+    };
+    let lock = std::path::PathBuf::from(format!("{path}.lock"));
+    if !lock.parent().is_some_and(std::path::Path::is_dir) {
+        return Ok(None);
+    }
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock);
+    let file = file.map_err(|source| SetupError::file("open", &lock, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(SetupError::InUse { path: path.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(SetupError::file("lock", &lock, source)),
+    }
 }
 
 /// Protects the memory of a process that will hold keys, and says where it cannot.

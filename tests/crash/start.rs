@@ -7,6 +7,7 @@ use std::time::Instant;
 use dekeys::base::random::OsRandom;
 use dekeys::client::secret;
 use dekeys::service::{status, unseal};
+use dekeys::setup::server::Server;
 use dekeys::setup::stage;
 use dekeys::store::Store;
 use dekeys::vault::UnsealKey;
@@ -57,7 +58,7 @@ fn says((code, text): &(i32, String), words: &[&str]) {
 async fn nothing_is_ready_before_the_last_processs_work_is_taken_up() {
     let (_place, setting) = instance().await;
     let config = stage::config(&setting.data_dir, ([127, 0, 0, 1], 0).into());
-    let server = dekeys::setup::server::Server::start(&config).await.unwrap();
+    let server = Server::start(&config).await.unwrap();
     let key = UnsealKey::parse_key_file(&secret::read_file(&setting.unseal_key).unwrap()).unwrap();
     let store = Store::open(&setting.database_url).await.unwrap();
     let lock = store.begin().await.unwrap();
@@ -84,6 +85,19 @@ async fn a_taken_port_is_named() {
     let ended = refused(&setting, &address);
     says(&ended, &[&address, "port_in_use"]);
     assert_eq!(ended.0, 1);
+}
+
+#[tokio::test]
+async fn a_database_that_another_server_runs_on_is_left_to_it() {
+    let (_place, setting) = instance().await;
+    let mut config = stage::config(&setting.data_dir, ([127, 0, 0, 1], 0).into());
+    config.database_url.clone_from(&setting.database_url);
+    let server = Server::start(&config).await.unwrap();
+    let ended = refused(&setting, "127.0.0.1:0");
+    says(&ended, &["another dekeys", "database_locked"]);
+    server.stop().await;
+    let server = Server::start(&config).await.unwrap();
+    server.stop().await;
 }
 
 #[tokio::test]
