@@ -6,7 +6,7 @@ _list:
 check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
-    cargo check --no-default-features --lib --locked
+    cargo clippy --no-default-features --lib --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
     cargo test --locked
 

@@ -50,6 +50,7 @@ pub struct Committed {
 
 impl Committed {
     /// For the store, after its commit succeeded; the architecture test refuses it elsewhere.
+    #[cfg(feature = "server")]
     pub(crate) fn new(event: EventId, object: String, version: i64) -> Self {
         Self { event, object, version }
     }
