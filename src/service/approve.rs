@@ -451,7 +451,8 @@ async fn grant_approvers(app: &App, grant: &Grant) -> Result<Vec<Name>, Error> {
                 .await?
                 .policy
                 .approvers
-                .from,
+                .from
+                .clone(),
         );
     }
     if names.is_empty() {

@@ -271,7 +271,7 @@ async fn judge(
     let connected = app.current_root(&reference.vendor).await?;
     Ok(Decision {
         item: i64::try_from(item).map_err(Error::internal)?,
-        policy: Arc::new(in_force.policy),
+        policy: Arc::new(in_force.policy.clone()),
         inject: Arc::new(injection(&connected)?),
         connected,
         until: authorized.until.min(grant.expires),
