@@ -487,9 +487,9 @@ pub(super) async fn ask_for_grant(
 async fn grant_approvers(app: &App, grant: &Grant) -> Result<Vec<Name>, Error> {
     let mut names = instance_approvers(app).await?;
     for item in &grant.items {
-        let policy = app.policy_version(&item.policy, item.policy_version).await?.policy;
-        if policy.approval != GrantApproval::None {
-            names.retain(|name| policy.approvers.from.contains(name));
+        let in_force = app.policy_version(&item.policy, item.policy_version).await?;
+        if in_force.policy.approval != GrantApproval::None {
+            names.retain(|name| in_force.policy.approvers.from.contains(name));
         }
     }
     if names.is_empty() {

@@ -322,6 +322,7 @@ pub(super) async fn provision_approved(
             in_force
                 .policy
                 .reveal
+                .as_ref()
                 .map_or(in_force.policy.grant.max_ttl, |reveal| reveal.max_lease),
         );
     }

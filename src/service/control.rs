@@ -25,7 +25,7 @@ use crate::model::scope::Name;
 use crate::model::sealed::{Place, Sealed};
 use crate::vendor::Manifest;
 
-/// How stale a cached principal or the list of policies may be.
+/// How stale a cached principal, policy or manifest may be.
 const FRESH: Ttl = Ttl::from_secs(2);
 
 /// How often the same trouble is told to the log, so that a row that is met again and again does not fill it.
@@ -42,7 +42,9 @@ const ONCE: Duration = Duration::from_mins(1);
 pub struct Control {
     principals: Cache<PublicKey, (Arc<Principal>, Timestamp)>,
     policies: RwLock<Option<(Arc<Vec<InForce>>, Timestamp)>>,
+    versions: Cache<(Name, i64), (Arc<InForce>, Timestamp)>,
     manifests: RwLock<HashMap<Digest, Arc<Manifest>>>,
+    pins: Cache<Name, (Arc<Manifest>, Digest, Timestamp)>,
     roots: RwLock<HashMap<RootId, Arc<Connected>>>,
     /// Which root credential each vendor uses.
     current: RwLock<HashMap<Name, (RootId, Timestamp)>>,
@@ -74,7 +76,9 @@ impl Default for Control {
         Self {
             principals: Cache::new(10_000),
             policies: RwLock::default(),
+            versions: Cache::new(1_000),
             manifests: RwLock::default(),
+            pins: Cache::new(1_000),
             roots: RwLock::default(),
             current: RwLock::default(),
             grants: Cache::new(200_000),
@@ -87,9 +91,9 @@ impl Default for Control {
 impl Control {
     pub(super) fn clear(&self) {
         self.principals.invalidate_all();
-        *self.policies.write() = None;
-        self.manifests.write().clear();
+        self.forget_policies();
         self.forget_roots();
+        self.manifests.write().clear();
         self.grants.invalidate_all();
     }
 
@@ -103,11 +107,14 @@ impl Control {
 
     pub(super) fn forget_policies(&self) {
         *self.policies.write() = None;
+        self.versions.invalidate_all();
     }
 
+    /// Roots, and the manifests that were pinned with them.
     pub(super) fn forget_roots(&self) {
         self.current.write().clear();
         self.roots.write().clear();
+        self.pins.invalidate_all();
     }
 }
 
@@ -271,14 +278,22 @@ impl App {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forged`].
-    pub async fn policy_version(&self, name: &Name, version: i64) -> Result<InForce, Error> {
+    pub async fn policy_version(&self, name: &Name, version: i64) -> Result<Arc<InForce>, Error> {
+        let (now, key) = (self.now(), (name.clone(), version));
+        if let Some((found, at)) = self.control().versions.get(&key)
+            && now.since(at) < FRESH
+        {
+            return Ok(found);
+        }
         let mut tx = self.store.read().await?;
         let stored = tx
             .policy_version(name, version)
             .await?
             .ok_or(Error::NotFound("policy"))?;
         drop(tx);
-        in_force(self.authentic("policy", stored).await?)
+        let found = Arc::new(in_force(self.authentic("policy", stored).await?)?);
+        self.control().versions.insert(key, (Arc::clone(&found), now));
+        Ok(found)
     }
 
     /// The manifest pinned for a vendor.
@@ -286,6 +301,12 @@ impl App {
     /// # Errors
     /// [`Error::VendorNotConnected`], [`Error::Forged`].
     pub async fn manifest(&self, vendor: &Name) -> Result<(Arc<Manifest>, Digest), Error> {
+        let now = self.now();
+        if let Some((manifest, digest, at)) = self.control().pins.get(vendor)
+            && now.since(at) < FRESH
+        {
+            return Ok((manifest, digest));
+        }
         let mut tx = self.store.read().await?;
         let stored = tx
             .manifest_pin(vendor)
@@ -294,13 +315,17 @@ impl App {
         drop(tx);
         let pin = self.authentic("manifest", stored).await?;
         let digest = pin.digest();
-        if let Some(manifest) = self.control().manifests.read().get(&digest) {
-            return Ok((Arc::clone(manifest), digest));
-        }
-        let manifest =
-            Manifest::parse(&pin.text, vendor.as_str()).map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-        let manifest = Arc::new(manifest);
+        let known = self.control().manifests.read().get(&digest).map(Arc::clone);
+        let manifest = match known {
+            Some(manifest) => manifest,
+            None => Arc::new(
+                Manifest::parse(&pin.text, vendor.as_str())
+                    .map_err(|error| Error::ManifestInvalid(error.to_string()))?,
+            ),
+        };
         self.control().manifests.write().insert(digest, Arc::clone(&manifest));
+        let entry = (Arc::clone(&manifest), digest, now);
+        self.control().pins.insert(vendor.clone(), entry);
         Ok((manifest, digest))
     }
 

@@ -141,7 +141,7 @@ async fn judge(
     let pinned_until = if pinned { authorized.pinned_until } else { None }.ok_or(Error::NotPinned)?;
     Ok(Decision {
         item: i64::try_from(place).map_err(Error::internal)?,
-        policy: Arc::new(in_force.policy),
+        policy: Arc::new(in_force.policy.clone()),
         inject: Arc::new(injection(&connected)?),
         connected,
         until: authorized.until.min(grant.expires),

@@ -71,6 +71,8 @@ async fn sqlite(path: &Path) -> Result<Pools, StoreError> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5))
         .pragma("secure_delete", "ON")
+        // Pages of indexes change with every batch: the longer the log, the fewer times each is copied. 16 MB.
+        .pragma("wal_autocheckpoint", "4000")
         .pragma("trusted_schema", "OFF");
     let pool = || {
         SqlitePoolOptions::new()

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use dekeys::client::Request;
 use dekeys::mock::Fault;
 use dekeys::service::unseal;
-use dekeys::setup::server::Server;
-use dekeys::setup::stage;
 use dekeys::vault::UnsealKey;
 use serde_json::json;
 
@@ -98,19 +96,14 @@ async fn a_new_root_credential_is_used_at_once_also_for_tokens_seen_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_released_while_the_clock_is_set_back() {
-    let mut scene = Scene::start().await;
+    let scene = Scene::start().await;
     let bought = scene.buy(&new_wallet(), READ).await;
     scene.write("UPDATE chain SET high_water = high_water + 45000").await;
-    let (dir, listen) = (
-        scene.stage.data_dir.clone(),
-        std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-    );
-    let server = Server::start(&stage::config(&dir, listen)).await.unwrap();
-    let key = dekeys::client::secret::read_file(&dir.join("unseal-key")).unwrap();
-    unseal::unseal(&server.app, UnsealKey::parse_key_file(&key).unwrap())
+    let scene = scene.restart().await;
+    let key = dekeys::client::secret::read_file(&scene.stage.data_dir.join("unseal-key")).unwrap();
+    unseal::unseal(&scene.stage.server.app, UnsealKey::parse_key_file(&key).unwrap())
         .await
         .unwrap();
-    std::mem::replace(&mut scene.stage.server, server).stop().await;
     let refused = scene.resolve(&bought.token(), READ).await;
     refused.is(503, "overloaded");
     assert!(refused.text("/detail").contains("clock"), "{}", refused.json);

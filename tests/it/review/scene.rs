@@ -118,6 +118,27 @@ pub(super) fn new_wallet() -> SecretBytes {
 }
 
 impl Scene {
+    /// The same instance, served anew.
+    pub(super) async fn restart(self) -> Self {
+        let Self { stage, _dir } = self;
+        let Stage {
+            server,
+            vendor,
+            cast,
+            data_dir,
+        } = stage;
+        server.stop().await;
+        let config = dekeys::setup::stage::config(&data_dir, ([127, 0, 0, 1], 0).into());
+        let server = dekeys::setup::server::Server::start(&config).await.unwrap();
+        let stage = Stage {
+            server,
+            vendor,
+            cast,
+            data_dir,
+        };
+        Self { stage, _dir }
+    }
+
     pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
