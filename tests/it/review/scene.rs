@@ -21,7 +21,7 @@ pub(super) const WRITE: &str = "dk://demo/echo:write";
 /// The instance; its directory goes with it.
 pub(super) struct Scene {
     pub(super) stage: Stage,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// An answer.
@@ -120,7 +120,7 @@ pub(super) fn new_wallet() -> SecretBytes {
 impl Scene {
     /// The same instance, served anew.
     pub(super) async fn restart(self) -> Self {
-        let Self { stage, _dir } = self;
+        let Self { stage, dir } = self;
         let Stage {
             server,
             vendor,
@@ -128,7 +128,7 @@ impl Scene {
             data_dir,
         } = stage;
         server.stop().await;
-        let config = dekeys::setup::stage::config(&data_dir, ([127, 0, 0, 1], 0).into());
+        let config = stage::config(&data_dir, ([127, 0, 0, 1], 0).into());
         let server = dekeys::setup::server::Server::start(&config).await.unwrap();
         let stage = Stage {
             server,
@@ -136,14 +136,14 @@ impl Scene {
             cast,
             data_dir,
         };
-        Self { stage, _dir }
+        Self { stage, dir }
     }
 
     pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let stage = Stage::ready(dir.path().join("data"), listen).await.unwrap();
-        Self { stage, _dir: dir }
+        Self { stage, dir }
     }
 
     pub(super) fn client(&self, key: Option<&KeyFile>) -> Client {
