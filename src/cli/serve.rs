@@ -1,5 +1,6 @@
 //! `dekeys serve`: a real instance from its configuration, or with `--dev` one for the moment.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -115,7 +116,7 @@ async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(),
 async fn dev(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
     let data_dir = args.database.data_dir.clone().unwrap_or_else(stage::temporary_dir);
     let wanted = args.port.unwrap_or(8402);
-    let stage = Stage::ready(data_dir, stage::free_port(wanted)).await?;
+    let stage = Stage::ready(data_dir, SocketAddr::from(([127, 0, 0, 1], wanted))).await?;
     let facts = json!({
         "url": stage.server.url,
         "admin_url": stage.server.admin,

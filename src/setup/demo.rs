@@ -1,5 +1,6 @@
 //! The demo: the whole promise in eleven steps, on this machine only. Each step does what a user would do, over HTTP.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -119,7 +120,7 @@ pub async fn play(data_dir: PathBuf, port: u16, tell: &mut dyn FnMut(&Step)) -> 
 
 /// Steps 1 to 5.
 async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>) -> Result<Stage, SetupError> {
-    let config = stage::config(data_dir, stage::free_port(port));
+    let config = stage::config(data_dir, SocketAddr::from(([127, 0, 0, 1], port)));
     let cast = Cast::new()?;
     super::prepare_data_dir(data_dir)?;
     let store = crate::store::Store::open(&config.database_url).await?;
@@ -151,7 +152,7 @@ async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>)
         json!({ "kdf": "argon2id", "memory_mib": 64, "aead": "aes-256-gcm" }),
     );
 
-    let server = Server::start(&config).await?;
+    let server = Server::start_near(&config).await?;
     crate::service::unseal::unseal(&server.app, passphrase()?).await?;
     let url = server.url.clone();
     teller.step(

@@ -77,6 +77,21 @@ impl Server {
         })
     }
 
+    /// The same, on any free port when somebody has the wanted one: for instances made for the moment.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn start_near(config: &Config) -> Result<Self, SetupError> {
+        match Self::start(config).await {
+            Err(SetupError::PortInUse { .. }) => {
+                let mut anywhere = config.clone();
+                anywhere.listen.set_port(0);
+                Self::start(&anywhere).await
+            }
+            other => other,
+        }
+    }
+
     /// Ends: no new requests, those under way are answered, then the database is closed.
     pub async fn stop(self) {
         self.stop.cancel();

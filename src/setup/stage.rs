@@ -252,7 +252,7 @@ impl Stage {
         let key = UnsealKey::generate_key_file(&OsRandom);
         secret::write_new(&data_dir.join("unseal-key"), &key).map_err(failed("vault"))?;
         make(config, &cast, UnsealKey::parse_key_file(&key)?).await?;
-        let server = Server::start(config).await?;
+        let server = Server::start_near(config).await?;
         crate::service::unseal::unseal(&server.app, UnsealKey::parse_key_file(&key)?).await?;
         let vendor = start_vendor(None).await?;
         let stage = Self {
@@ -308,15 +308,4 @@ impl Stage {
 pub fn temporary_dir() -> PathBuf {
     let tail = crate::base::id::base32_lower(&crate::base::random::bytes::<8>(&OsRandom));
     std::env::temp_dir().join(format!("dekeys-{tail}"))
-}
-
-/// The wanted port on loopback, or 0 (any) when somebody else has it.
-#[must_use]
-pub fn free_port(port: u16) -> SocketAddr {
-    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
-    if std::net::TcpListener::bind(wanted).is_ok() {
-        wanted
-    } else {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
 }

@@ -88,6 +88,17 @@ async fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
+async fn an_instance_for_the_moment_takes_another_port() {
+    let place = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let stage = stage::Stage::ready(place.path().join("data"), taken).await.unwrap();
+    assert!(!stage.server.url.ends_with(&format!(":{}", taken.port())));
+    assert!(status::readiness(&stage.server.app).await.ready);
+    stage.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_database_that_another_server_runs_on_is_left_to_it() {
     let (_place, setting) = instance().await;
     let mut config = stage::config(&setting.data_dir, ([127, 0, 0, 1], 0).into());
