@@ -115,7 +115,7 @@ async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(),
 async fn dev(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
     let data_dir = args.database.data_dir.clone().unwrap_or_else(stage::temporary_dir);
     let wanted = args.port.unwrap_or(8402);
-    let stage = Stage::ready(data_dir, stage::free_port(wanted)).await?;
+    let stage = Stage::ready(data_dir, stage::loopback(wanted)).await?;
     let facts = json!({
         "url": stage.server.url,
         "admin_url": stage.server.admin,

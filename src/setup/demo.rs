@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::SetupError;
-use super::server::Server;
 use super::stage::{self, Cast, PRIM, Stage, ask, client, failed};
 use crate::audit;
 use crate::base::money::{Currency, Money};
@@ -119,7 +118,7 @@ pub async fn play(data_dir: PathBuf, port: u16, tell: &mut dyn FnMut(&Step)) -> 
 
 /// Steps 1 to 5.
 async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>) -> Result<Stage, SetupError> {
-    let config = stage::config(data_dir, stage::free_port(port));
+    let config = stage::config(data_dir, stage::loopback(port));
     let cast = Cast::new()?;
     super::prepare_data_dir(data_dir)?;
     let store = crate::store::Store::open(&config.database_url).await?;
@@ -151,7 +150,7 @@ async fn prepare(data_dir: &std::path::Path, port: u16, teller: &mut Teller<'_>)
         json!({ "kdf": "argon2id", "memory_mib": 64, "aead": "aes-256-gcm" }),
     );
 
-    let server = Server::start(&config).await?;
+    let server = stage::start(&config).await?;
     crate::service::unseal::unseal(&server.app, passphrase()?).await?;
     let url = server.url.clone();
     teller.step(

@@ -252,7 +252,7 @@ impl Stage {
         let key = UnsealKey::generate_key_file(&OsRandom);
         secret::write_new(&data_dir.join("unseal-key"), &key).map_err(failed("vault"))?;
         make(config, &cast, UnsealKey::parse_key_file(&key)?).await?;
-        let server = Server::start(config).await?;
+        let server = start(config).await?;
         crate::service::unseal::unseal(&server.app, UnsealKey::parse_key_file(&key)?).await?;
         let vendor = start_vendor(None).await?;
         let stage = Self {
@@ -310,13 +310,24 @@ pub fn temporary_dir() -> PathBuf {
     std::env::temp_dir().join(format!("dekeys-{tail}"))
 }
 
-/// The wanted port on loopback, or 0 (any) when somebody else has it.
+/// A port on loopback.
 #[must_use]
-pub fn free_port(port: u16) -> SocketAddr {
-    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
-    if std::net::TcpListener::bind(wanted).is_ok() {
-        wanted
-    } else {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Starts the server; on any port when somebody else has the wanted one. Only trying tells: a port that was free a
+/// moment ago may be another demo's by now.
+///
+/// # Errors
+/// [`SetupError`].
+pub(super) async fn start(config: &Config) -> Result<Server, SetupError> {
+    match Server::start(config).await {
+        Err(SetupError::PortInUse { .. }) if config.listen.port() != 0 => {
+            let mut other = config.clone();
+            other.listen.set_port(0);
+            Server::start(&other).await
+        }
+        outcome => outcome,
     }
 }
