@@ -215,7 +215,8 @@ impl Case {
         let before = world.cpu()?;
         let measured = load::run(&authority, requests)?;
         let cpu = (world.cpu()? - before) / f64::from(measured.answers.max(1));
-        if measured.refused > 0 {
+        // A busy machine may be told to come back; more than one in a hundred means that something else is wrong.
+        if measured.refused * 100 > measured.answers {
             let first = measured.refusal.unwrap_or_default();
             return Err(format!("{}: {} refused, the first: {first}", self.name(), measured.refused).into());
         }
@@ -224,6 +225,7 @@ impl Case {
             cpu,
             p50: measured.p50,
             p99: measured.p99,
+            refused: measured.refused,
         })
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Sample {
     pub(crate) p50: Duration,
     /// 99 of 100 were answered within this.
     pub(crate) p99: Duration,
+    /// How many were not answered with 2xx.
+    pub(crate) refused: u32,
 }
 
 impl Sample {
@@ -26,6 +28,7 @@ impl Sample {
             cpu,
             p50: Duration::ZERO,
             p99: Duration::ZERO,
+            refused: 0,
         }
     }
 }
@@ -112,8 +115,14 @@ impl Table {
             let ratio = Spread::of(pairs().map(|(one, floor)| one.rate / floor.rate));
             let burden = Spread::of(pairs().map(|(one, floor)| one.cpu / floor.cpu.max(0.1)));
             let of = |pick: fn(&Sample) -> f64| Spread::of(row.samples.iter().map(pick)).median;
+            let refused: u32 = row.samples.iter().map(|sample| sample.refused).sum();
+            let refused = if refused > 0 {
+                format!("  {refused} refused")
+            } else {
+                String::new()
+            };
             line(&format!(
-                "{:40} {:6.3} [{:5.3}..{:5.3}] {:9.0} {:9.2} {:9.2} {:8.1} {:9.2}",
+                "{:40} {:6.3} [{:5.3}..{:5.3}] {:9.0} {:9.2} {:9.2} {:8.1} {:9.2}{refused}",
                 row.name,
                 ratio.median,
                 ratio.least,
