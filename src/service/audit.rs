@@ -149,7 +149,7 @@ pub struct Verification {
     pub events: i64,
     /// Leaves whose root was recomputed.
     pub leaves: i64,
-    /// The recomputed root, base64.
+    /// The recomputed root, `sha256:` and hexadecimal as in receipts.
     pub root: String,
     /// What is wrong, and where.
     pub trouble: Option<String>,
@@ -216,7 +216,7 @@ async fn check(app: &App) -> Result<Verification, Error> {
         ok: trouble.is_none(),
         events: n,
         leaves: tree.size(),
-        root: data_encoding::BASE64.encode(&tree.root()),
+        root: format!("sha256:{}", data_encoding::HEXLOWER.encode(&tree.root())),
         trouble,
     })
 }

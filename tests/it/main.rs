@@ -13,6 +13,8 @@ mod commands;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod egress;
 #[cfg(test)]
 mod generated;
