@@ -21,6 +21,8 @@ mod generated;
 #[cfg(test)]
 mod httpsig;
 #[cfg(test)]
+mod numbering;
+#[cfg(test)]
 mod payment;
 #[cfg(test)]
 mod policy;
