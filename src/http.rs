@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::id::RequestId;
-use crate::operations::{Method, OPERATIONS, Operation};
+use crate::operations::{Group, Method, Operation, operations};
 use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::caller::{self, Context};
@@ -88,7 +88,7 @@ impl Surface {
     /// The public routes, or those of the admin address (which has the public ones too).
     pub fn router(&self, admin: bool) -> Router {
         let mut router: Router<App> = Router::new();
-        for operation in OPERATIONS.iter().filter(|operation| admin || !operation.admin) {
+        for operation in operations().filter(|operation| admin || !operation.admin) {
             router = router.route(operation.path, self.method(operation));
         }
         router
@@ -163,54 +163,13 @@ async fn dispatch(
     input: &Input,
 ) -> Result<Answer, answer::Refused> {
     let context = &context;
-    match operation.id {
-        "healthz" => Ok(Answer::text("ok")),
-        "readyz" => Ok(system::readyz(app).await),
-        "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
-        "problem" => system::problem(input),
-        "publicKeys" => system::public_keys(app),
-        "sealStatus" => system::seal_status(app),
-        "unseal" => system::unseal(app, input).await,
-        "seal" => system::seal(app, context, input).await,
-        "status" => system::status(app, context).await,
-        "openSession" => resolve::open_session(app, context, input).await,
-        "whoami" => people::whoami(app, context),
-        "listOffers" => grants::offers(app).await,
-        "createGrant" => grants::create(app, context, input).await,
-        "listGrants" => grants::list(app, context, input).await,
-        "showGrant" => grants::show(app, context, input).await,
-        "freshToken" => grants::fresh_token(app, context, input).await,
-        "renewGrant" => grants::renew(app, context, input).await,
-        "revokeGrant" => grants::revoke(app, context, input).await,
-        "resolve" => resolve::resolve(app, context, input).await,
-        "listLeases" => grants::leases(app, context, input).await,
-        "showLease" => grants::lease(app, context, input).await,
-        "revokeLease" => grants::revoke_lease(app, context, input).await,
-        "listCredentials" => grants::credentials(app, context, input).await,
-        "showCredential" => grants::credential(app, context, input).await,
-        "listPolicies" => policies::list(app, context).await,
-        "showPolicy" => policies::show(app, context, input).await,
-        "proposePolicy" => policies::propose(app, context, input).await,
-        "validatePolicy" => policies::validate(app, context, input).await,
-        "explainPolicy" => policies::explain(app, context, input).await,
-        "listApprovals" => policies::approvals(app, context, input).await,
-        "showApproval" => policies::approval(app, context, input).await,
-        "reviewApproval" => policies::review(app, context, input).await,
-        "cancelApproval" => policies::cancel(app, context, input).await,
-        "listVendors" => vendors::list(app, context).await,
-        "showVendor" => vendors::show(app, context, input).await,
-        "connectVendor" => vendors::connect(app, context, input).await,
-        "testVendor" => vendors::test(app, context, input).await,
-        "listPrincipals" => people::list(app, context, input).await,
-        "createPrincipal" => people::create(app, context, input).await,
-        "showPrincipal" => people::show(app, context, input).await,
-        "disablePrincipal" => people::disable(app, context, input).await,
-        "listEvents" => log::events(app, context, input).await,
-        "latestCheckpoint" => log::checkpoint(app).await,
-        "showProof" => log::proof(app, context, input).await,
-        "verifyAudit" => log::verify(app, context).await,
-        "showReceipt" => log::receipt(app, input).await,
-        other => Err(Error::internal(format!("operation `{other}` has no handler")).into()),
+    match operation.group {
+        Group::System => system::answer(app, operation.id, context, input).await,
+        Group::Grants => grants::answer(app, operation.id, context, input).await,
+        Group::Policies => policies::answer(app, operation.id, context, input).await,
+        Group::Vendors => vendors::answer(app, operation.id, context, input).await,
+        Group::Principals => people::answer(app, operation.id, context, input).await,
+        Group::Log => log::answer(app, operation.id, context, input).await,
     }
 }
 

@@ -6,7 +6,7 @@ mod table;
 
 use schemars::{Schema, SchemaGenerator};
 
-pub use table::{EVERYWHERE, OPERATIONS};
+pub use table::{EVERYWHERE, operations};
 
 /// A request's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,38 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+        }
+    }
+}
+
+/// Which part of the interface an operation belongs to: a tag of the OpenAPI document, and a file of the HTTP surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// What this instance is and how it stands.
+    System,
+    /// Offers, grants, leases and the keys behind them.
+    Grants,
+    /// Policies and what people decide.
+    Policies,
+    /// Vendors and their root credentials.
+    Vendors,
+    /// Everybody dekeys knows.
+    Principals,
+    /// The audit log and receipts.
+    Log,
+}
+
+impl Group {
+    /// As the OpenAPI document names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Grants => "grants",
+            Self::Policies => "policies",
+            Self::Vendors => "vendors",
+            Self::Principals => "principals",
+            Self::Log => "log",
         }
     }
 }
@@ -79,6 +111,8 @@ pub type Shape = fn(&mut SchemaGenerator) -> Schema;
 pub struct Operation {
     /// Unique, camel case; clients are generated with it.
     pub id: &'static str,
+    /// The part of the interface.
+    pub group: Group,
     /// The method.
     pub method: Method,
     /// The path, parameters in braces.
@@ -106,5 +140,5 @@ pub struct Operation {
 /// The operation with an id.
 #[must_use]
 pub fn operation(id: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|operation| operation.id == id)
+    operations().find(|operation| operation.id == id)
 }

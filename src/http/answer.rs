@@ -95,6 +95,11 @@ pub struct Refused {
     headers: Vec<(&'static str, String)>,
 }
 
+/// An operation of the table that no surface performs: a defect, seen by the test that calls every operation.
+pub fn unknown(operation: &str) -> Refused {
+    Error::internal(format!("operation `{operation}` has no handler")).into()
+}
+
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let headers = headers_of(&error);

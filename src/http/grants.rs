@@ -1,6 +1,6 @@
 //! Offers, grants, leases, credentials.
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use super::resolve;
 use crate::model::offer::Offer;
@@ -10,6 +10,26 @@ use crate::service::caller::Context;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::error::Error;
 use crate::service::{credential, grant, lease, offer};
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listOffers" => offers(app).await,
+        "createGrant" => create(app, context, input).await,
+        "listGrants" => list(app, context, input).await,
+        "showGrant" => show(app, context, input).await,
+        "freshToken" => fresh_token(app, context, input).await,
+        "renewGrant" => renew(app, context, input).await,
+        "revokeGrant" => revoke(app, context, input).await,
+        "resolve" => resolve::resolve(app, context, input).await,
+        "listLeases" => leases(app, context, input).await,
+        "showLease" => lease(app, context, input).await,
+        "revokeLease" => revoke_lease(app, context, input).await,
+        "listCredentials" => credentials(app, context, input).await,
+        "showCredential" => credential(app, context, input).await,
+        other => Err(unknown(other)),
+    }
+}
 
 const PAGE: &[&str] = &["limit", "starting_after"];
 

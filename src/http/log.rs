@@ -1,12 +1,24 @@
 //! The audit log and receipts.
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use crate::service::App;
 use crate::service::audit::{self, EventsAsk};
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::receipt;
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listEvents" => events(app, context, input).await,
+        "latestCheckpoint" => checkpoint(app).await,
+        "showProof" => proof(app, context, input).await,
+        "verifyAudit" => verify(app, context).await,
+        "showReceipt" => receipt(app, input).await,
+        other => Err(unknown(other)),
+    }
+}
 
 pub(super) async fn events(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
     let ask: EventsAsk = input.query(&["type", "object", "actor", "limit", "before"])?;

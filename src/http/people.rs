@@ -1,11 +1,22 @@
 //! Principals: enrolled, seen, shut out.
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::enroll::{self, EnrollAsk, PageAsk};
 use crate::service::grant::EndAsk;
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listPrincipals" => list(app, context, input).await,
+        "createPrincipal" => create(app, context, input).await,
+        "showPrincipal" => show(app, context, input).await,
+        "disablePrincipal" => disable(app, context, input).await,
+        other => Err(unknown(other)),
+    }
+}
 
 pub(super) fn whoami(app: &App, context: &Context) -> Result<Answer, Refused> {
     Answer::json(200, &enroll::whoami(app, context)?)

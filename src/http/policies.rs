@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use crate::model::approval::ApprovalState;
 use crate::model::scope::Name;
@@ -23,6 +23,22 @@ pub(super) async fn list(app: &App, context: &Context) -> Result<Answer, Refused
             has_more: false,
         },
     )
+}
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listPolicies" => list(app, context).await,
+        "showPolicy" => show(app, context, input).await,
+        "proposePolicy" => propose(app, context, input).await,
+        "validatePolicy" => validate(app, context, input).await,
+        "explainPolicy" => explain(app, context, input).await,
+        "listApprovals" => approvals(app, context, input).await,
+        "showApproval" => approval(app, context, input).await,
+        "reviewApproval" => review(app, context, input).await,
+        "cancelApproval" => cancel(app, context, input).await,
+        other => Err(unknown(other)),
+    }
 }
 
 #[derive(Deserialize)]

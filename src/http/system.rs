@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
+use super::{people, resolve};
 use crate::base::secret::SecretText;
 use crate::problem::{self, Problem};
 use crate::service::App;
@@ -36,6 +37,24 @@ pub(super) fn seal_status(app: &App) -> Result<Answer, Refused> {
 
 pub(super) async fn status(app: &App, context: &Context) -> Result<Answer, Refused> {
     Answer::json(200, &verb::status(app, context).await?)
+}
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "healthz" => Ok(Answer::text("ok")),
+        "readyz" => Ok(readyz(app).await),
+        "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
+        "problem" => problem(input),
+        "publicKeys" => public_keys(app),
+        "sealStatus" => seal_status(app),
+        "unseal" => unseal(app, input).await,
+        "seal" => seal(app, context, input).await,
+        "status" => status(app, context).await,
+        "openSession" => resolve::open_session(app, context, input).await,
+        "whoami" => people::whoami(app, context),
+        other => Err(unknown(other)),
+    }
 }
 
 #[derive(Deserialize)]

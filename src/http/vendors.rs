@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::answer::{Answer, Refused};
+use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use crate::base::secret::SecretText;
 use crate::model::scope::Name;
@@ -31,6 +31,17 @@ pub(super) async fn show(app: &App, context: &Context, input: &Input) -> Result<
     context.caller.principal().ok_or(Error::SignatureRequired)?;
     let name: Name = input.param("name", "vendor")?;
     Answer::json(200, &connect::show(app, &name).await?)
+}
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listVendors" => list(app, context).await,
+        "showVendor" => show(app, context, input).await,
+        "connectVendor" => connect(app, context, input).await,
+        "testVendor" => test(app, context, input).await,
+        other => Err(unknown(other)),
+    }
 }
 
 /// The body as it comes; its secrets go into their own type at once and are never printed.

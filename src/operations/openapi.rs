@@ -4,7 +4,7 @@
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{EVERYWHERE, OPERATIONS, Operation, Shape};
+use super::{EVERYWHERE, Operation, Shape, operations};
 use crate::service::grant::GrantView;
 
 /// The whole document, the same for every run.
@@ -14,7 +14,7 @@ pub fn document() -> Value {
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .into_generator();
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS {
+    for operation in operations() {
         let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
         if let Some(methods) = entry.as_object_mut() {
             methods.insert(
@@ -50,6 +50,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     parameters.extend(query_parameters(operation.query, generator));
     let mut described = json!({
         "operationId": operation.id,
+        "tags": [operation.group.as_str()],
         "summary": operation.summary,
         "description": format!("Who: {}.", operation.who.as_str()),
         "responses": responses(operation, generator),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use dekeys::base::random::{OsRandom, bytes};
 use dekeys::base::time::{Clock, SystemClock};
 use dekeys::client::{Address, prepare};
-use dekeys::operations::{Method, OPERATIONS, Operation, Who};
+use dekeys::operations::{Method, Operation, Who, operations};
 
 use super::scene::{CALLERS, Scene};
 use crate::support::session::plain_http;
@@ -20,7 +20,7 @@ async fn every_operation_answers_every_caller_as_the_table_says() {
     );
     writeln!(seen, "# {:<20} {}", "operation", CALLERS.join(" ")).unwrap();
     // What ends the server's work comes last.
-    let (last, others): (Vec<_>, Vec<_>) = OPERATIONS.iter().partition(|operation| operation.id == "seal");
+    let (last, others): (Vec<_>, Vec<_>) = operations().partition(|operation| operation.id == "seal");
     for operation in others.into_iter().chain(last) {
         let mut statuses = Vec::new();
         for caller in CALLERS {
@@ -74,7 +74,7 @@ const HARMLESS: [&str; 4] = ["explainPolicy", "validatePolicy", "testVendor", "v
 async fn a_signed_request_has_its_effect_once() {
     let scene = Scene::new().await;
     let mut replayed = Vec::new();
-    let acts = OPERATIONS.iter().filter(|operation| operation.method != Method::Get);
+    let acts = operations().filter(|operation| operation.method != Method::Get);
     let acts = acts.filter(|operation| !HARMLESS.contains(&operation.id) && !operation.admin);
     for operation in acts {
         for caller in ["operator", "agent", "human", "prim"] {

@@ -10,7 +10,7 @@ use data_encoding::{BASE64, BASE64URL, HEXLOWER};
 use dekeys::client::{Client, Request, secret};
 use dekeys::config::{LogConfig, LogFormat};
 use dekeys::mock::Fault;
-use dekeys::operations::{Method, OPERATIONS};
+use dekeys::operations::{Method, operations};
 use dekeys::setup::stage::PRIM;
 use dekeys::telemetry;
 use serde_json::json;
@@ -179,7 +179,7 @@ async fn look(app: &TestApp, grant: &str, lease: &str, answers: &mut BTreeMap<St
     let credentials = Request::get(&["v1", "credentials"]).query("limit", Some(100));
     let list = send(&app.operator(), credentials).await.good();
     let credential = list["data"][0]["id"].as_str().unwrap().to_owned();
-    for operation in OPERATIONS.iter().filter(|operation| operation.method == Method::Get) {
+    for operation in operations().filter(|operation| operation.method == Method::Get) {
         let id = match operation.id {
             "showGrant" => grant,
             "showLease" => lease,

@@ -1,0 +1,173 @@
+//! Operations: offers, grants, leases and the keys behind them.
+
+use super::super::{Group, Operation, Who, openapi};
+use super::shape;
+use crate::model::offer::Offer;
+use crate::service::buy::BuyAsk;
+use crate::service::credential::CredentialView;
+use crate::service::enroll::{List, PageAsk};
+use crate::service::grant::{EndAsk, Ended, GrantView, RenewAsk};
+use crate::service::lease::LeaseView;
+use crate::service::resolve::ResolveRequest;
+
+const GET: Operation = Operation {
+    group: Group::Grants,
+    ..super::GET
+};
+const POST: Operation = Operation {
+    group: Group::Grants,
+    ..super::POST
+};
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "listOffers",
+        path: "/v1/offers",
+        summary: "What can be had, under which policy, at what price",
+        output: Some(shape::<List<Offer>>),
+        ..GET
+    },
+    Operation {
+        id: "createGrant",
+        path: "/v1/grants",
+        summary: "Buy a grant, or be given one",
+        who: Who::Buyer,
+        input: Some(shape::<BuyAsk>),
+        output: Some(openapi::bought_output),
+        ok: 201,
+        problems: &[
+            "payment_required",
+            "payment_invalid",
+            "payment_conflict",
+            "payment_unknown",
+            "payment_unavailable",
+            "idempotency_running",
+            "policy_not_approved",
+            "approval_pending",
+            "idempotency_mismatch",
+            "vendor_not_connected",
+            "vendor_unavailable",
+            "vendor_refused",
+            "rate_limited",
+            "budget_reached",
+            "integrity_failed",
+            "conflict",
+        ],
+        ..POST
+    },
+    Operation {
+        id: "listGrants",
+        path: "/v1/grants",
+        summary: "The caller's grants",
+        who: Who::Holder,
+        query: Some(shape::<PageAsk>),
+        output: Some(shape::<List<GrantView>>),
+        ..GET
+    },
+    Operation {
+        id: "showGrant",
+        path: "/v1/grants/{id}",
+        summary: "One grant",
+        who: Who::Holder,
+        output: Some(shape::<GrantView>),
+        problems: &["not_found"],
+        ..GET
+    },
+    Operation {
+        id: "freshToken",
+        path: "/v1/grants/{id}/tokens",
+        summary: "A fresh token for a live grant, free of charge",
+        who: Who::Holder,
+        output: Some(openapi::bought_output),
+        ok: 201,
+        problems: &["not_found", "grant_expired"],
+        ..POST
+    },
+    Operation {
+        id: "renewGrant",
+        path: "/v1/grants/{id}/renew",
+        summary: "Prolong a free grant",
+        who: Who::Holder,
+        input: Some(shape::<RenewAsk>),
+        output: Some(shape::<GrantView>),
+        problems: &["not_found", "grant_expired", "policy_not_approved", "conflict"],
+        ..POST
+    },
+    Operation {
+        id: "revokeGrant",
+        path: "/v1/grants/{id}/revoke",
+        summary: "End a grant, its tokens and its keys",
+        who: Who::Holder,
+        input: Some(shape::<EndAsk>),
+        output: Some(shape::<Ended>),
+        problems: &["not_found", "grant_expired"],
+        ..POST
+    },
+    Operation {
+        id: "resolve",
+        path: "/v1/resolve",
+        summary: "Swap an agent's token for the key of a lease",
+        who: Who::Prim,
+        input: Some(shape::<ResolveRequest>),
+        output: Some(openapi::resolve_output),
+        problems: &[
+            "insufficient_scope",
+            "body_too_large",
+            "grant_expired",
+            "used_up",
+            "rate_limited",
+            "too_many_leases",
+            "vendor_not_connected",
+            "vendor_unavailable",
+            "vendor_refused",
+            "integrity_failed",
+        ],
+        ..POST
+    },
+    Operation {
+        id: "listLeases",
+        path: "/v1/leases",
+        summary: "Keys that are out",
+        who: Who::PrimOrOperator,
+        query: Some(shape::<PageAsk>),
+        output: Some(shape::<List<LeaseView>>),
+        ..GET
+    },
+    Operation {
+        id: "showLease",
+        path: "/v1/leases/{id}",
+        summary: "One lease",
+        who: Who::PrimOrOperator,
+        output: Some(shape::<LeaseView>),
+        problems: &["not_found"],
+        ..GET
+    },
+    Operation {
+        id: "revokeLease",
+        path: "/v1/leases/{id}/revoke",
+        summary: "End a lease and its key",
+        who: Who::PrimOrOperator,
+        input: Some(shape::<EndAsk>),
+        output: Some(shape::<Ended>),
+        problems: &["not_found"],
+        ..POST
+    },
+    Operation {
+        id: "listCredentials",
+        path: "/v1/credentials",
+        summary: "Every key ever asked for, and where it stands",
+        who: Who::Operator,
+        query: Some(shape::<PageAsk>),
+        output: Some(shape::<List<CredentialView>>),
+        ..GET
+    },
+    Operation {
+        id: "showCredential",
+        path: "/v1/credentials/{id}",
+        summary: "One credential",
+        who: Who::Operator,
+        output: Some(shape::<CredentialView>),
+        problems: &["not_found"],
+        ..GET
+    },
+];

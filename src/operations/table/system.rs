@@ -1,0 +1,114 @@
+//! Operations: what this instance is and how it stands.
+
+use super::super::{Group, Operation, Who, openapi};
+use super::shape;
+use crate::service::enroll::PrincipalView;
+use crate::service::grant::EndAsk;
+use crate::service::session::SessionAsk;
+use crate::service::status::{PublicKeys, Readiness, Status};
+use crate::service::unseal::SealStatus;
+
+const GET: Operation = Operation {
+    group: Group::System,
+    ..super::GET
+};
+const POST: Operation = Operation {
+    group: Group::System,
+    ..super::POST
+};
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "healthz",
+        path: "/healthz",
+        summary: "Whether the process runs",
+        while_sealed: true,
+        ..GET
+    },
+    Operation {
+        id: "readyz",
+        path: "/readyz",
+        summary: "Whether this instance can serve; 503 when it cannot",
+        output: Some(shape::<Readiness>),
+        while_sealed: true,
+        ..GET
+    },
+    Operation {
+        id: "openapi",
+        path: "/openapi.json",
+        summary: "This document",
+        while_sealed: true,
+        ..GET
+    },
+    Operation {
+        id: "problem",
+        path: "/problems/{code}",
+        summary: "What a problem code means and what to do",
+        problems: &["not_found"],
+        while_sealed: true,
+        ..GET
+    },
+    Operation {
+        id: "publicKeys",
+        path: "/v1/keys",
+        summary: "The keys that sign tokens, checkpoints and receipts",
+        output: Some(shape::<PublicKeys>),
+        ..GET
+    },
+    Operation {
+        id: "sealStatus",
+        path: "/v1/sys/seal-status",
+        summary: "Whether the vault is sealed",
+        output: Some(shape::<SealStatus>),
+        while_sealed: true,
+        ..GET
+    },
+    Operation {
+        id: "unseal",
+        path: "/v1/sys/unseal",
+        summary: "Open the vault",
+        who: Who::Admin,
+        input: Some(openapi::unseal_input),
+        output: Some(shape::<SealStatus>),
+        problems: &["unseal_key_invalid", "already_unsealed", "integrity_failed"],
+        while_sealed: true,
+        admin: true,
+        ..POST
+    },
+    Operation {
+        id: "seal",
+        path: "/v1/sys/seal",
+        summary: "Drop the keys at once",
+        who: Who::Operator,
+        input: Some(shape::<EndAsk>),
+        output: Some(shape::<SealStatus>),
+        admin: true,
+        ..POST
+    },
+    Operation {
+        id: "status",
+        path: "/v1/sys/status",
+        summary: "The state of this instance in figures",
+        who: Who::Person,
+        output: Some(shape::<Status>),
+        ..GET
+    },
+    Operation {
+        id: "openSession",
+        path: "/v1/sessions",
+        summary: "One signature for many cheaper proofs",
+        who: Who::Principal,
+        input: Some(shape::<SessionAsk>),
+        output: Some(openapi::session_output),
+        ok: 201,
+        ..POST
+    },
+    Operation {
+        id: "whoami",
+        path: "/v1/whoami",
+        summary: "Who the caller is",
+        who: Who::Principal,
+        output: Some(shape::<PrincipalView>),
+        ..GET
+    },
+];
