@@ -34,7 +34,7 @@ use crate::vendor::Manifest;
 
 pub use faults::Fault;
 use faults::Faults;
-use request::{Asked, Reading};
+use request::{Asked, Reading, Which};
 use truth::Truth;
 pub use truth::{Call, MockKey};
 
@@ -115,11 +115,15 @@ impl MockVendor {
         let address = listener.local_addr().map_err(open("the address"))?;
         let url = Url::parse(&format!("http://{address}")).map_err(|_| MockError::NotLoopback(address))?;
         let root_fields = root_fields(manifest, options.root_fields);
+        let params = options.params.clone();
         let state = Arc::new(State {
             reading: Reading::new(manifest, &url, &root_fields, &options.params)?,
-            truth: Truth::open(manifest, options.truth_file.as_deref()).map_err(open("the truth file"))?,
+            truth: Truth::open(manifest, params, options.truth_file.as_deref()).map_err(open("the truth file"))?,
             faults: Faults::default(),
         });
+        if manifest.create.is_none() {
+            state.truth.stored(stored_key(&root_fields));
+        }
         let server = tokio::spawn(serve(listener, Arc::clone(&state)));
         Ok(Self {
             url,
@@ -202,6 +206,19 @@ fn root_fields(manifest: &Manifest, mut given: Vec<(String, String)>) -> Vec<(St
         }
     }
     given
+}
+
+/// The key of a vendor that makes none, in the form in which dekeys keeps it.
+fn stored_key(root_fields: &[(String, String)]) -> String {
+    match root_fields {
+        [(_, only)] => only.clone(),
+        several => {
+            let fields = several
+                .iter()
+                .map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+            Value::Object(fields.collect()).to_string()
+        }
+    }
 }
 
 /// 160 random bits as text.
@@ -289,15 +306,21 @@ impl State {
             Asked::Nothing => refused(StatusCode::NOT_FOUND, "no such path"),
             Asked::Unauthorized { .. } => refused(StatusCode::UNAUTHORIZED, "the credential is not valid"),
             Asked::Unreadable => refused(StatusCode::BAD_REQUEST, "the request cannot be read"),
+            Asked::Login => reply::logged_in(&self.reading, self.reading.token.clone()),
             Asked::Create(wanted) => reply::created(&self.reading, &self.truth.create(wanted)),
+            Asked::Promise(id) => match self.truth.find(&Which::Id(id.clone())) {
+                Some(key) => reply::promised(&self.reading, &key),
+                None => refused(StatusCode::NOT_FOUND, "no such operation"),
+            },
+            Asked::Step => reply::step(),
             Asked::List(query) => reply::listed(&self.reading, &self.truth.live(), query),
             Asked::Revoke(which) if self.truth.revoke(which) => reply::revoked(&self.reading),
             Asked::Revoke(_) => refused(StatusCode::NOT_FOUND, "no such key"),
-            Asked::Probe(secret) => match self.truth.by_secret(secret) {
+            Asked::Probe(which) => match self.truth.find(which) {
                 Some(key) => reply::probed(&self.reading, &key),
                 None => refused(StatusCode::UNAUTHORIZED, "the key is not valid"),
             },
-            Asked::Route { index, secret } => match self.truth.by_secret(secret) {
+            Asked::Route { index, which } => match self.truth.find(which) {
                 Some(key) => reply::routed(&self.reading, *index, &key),
                 None => refused(StatusCode::UNAUTHORIZED, "the key is not valid"),
             },

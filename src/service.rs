@@ -48,6 +48,7 @@ use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::token::{RootKeys, Verifier};
 use crate::vault::Vault;
+use crate::vendor::Logins;
 use control::Control;
 use decision::Decisions;
 use error::Error;
@@ -69,6 +70,7 @@ struct Inner {
     wraps_allowed: AtomicU64,
     leases_changed: Notify,
     work: Notify,
+    logins: Logins,
 }
 
 /// What exists only while the vault is unsealed.
@@ -120,8 +122,10 @@ impl App {
     /// Puts the parts together; nothing is opened yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let logins = Logins::new(Arc::clone(&parts.clock));
         Self(Arc::new(Inner {
             parts,
+            logins,
             opened: ArcSwapOption::empty(),
             control: Control::default(),
             decisions: Decisions::default(),
@@ -188,7 +192,13 @@ impl App {
         self.0.decisions.clear();
         if self.0.opened.load().is_none() {
             self.0.sessions.clear();
+            self.0.logins.clear();
         }
+    }
+
+    /// Tokens that root credentials were swapped for.
+    fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     fn control(&self) -> &Control {

@@ -7,11 +7,14 @@
 
 mod adapter;
 mod answer;
-mod call;
+pub(crate) mod call;
 mod check;
+mod create;
 pub(crate) mod expiry;
 mod findings;
 mod inject;
+mod login;
+pub(crate) mod made;
 mod manifest;
 mod pages;
 pub(crate) mod tables;
@@ -28,23 +31,25 @@ use crate::model::scope::{Name, Scope};
 
 pub use adapter::{Adapter, Declared};
 pub use findings::{Finding, ManifestErrors};
-pub(crate) use inject::authorize_root;
-pub use inject::{Destination, Injection, InjectionPlace, RootSecret, inject, injection, pack_root};
+pub use inject::{Destination, Injection, InjectionPlace, RootSecret, fields, inject, injection, pack_root};
+pub(crate) use inject::{authorize_login, authorize_root};
+pub use login::Logins;
 pub use manifest::{Facts, Field, Manifest};
 pub use tables::{Evidence, ExpiryUnit, Isolates, Limits, PathRule, Resale, RotateMode, Slot};
 pub use template::TemplateError;
 
+static FILES: include_dir::Dir<'_> = include_dir::include_dir!("$CARGO_MANIFEST_DIR/vendors");
+
 /// The manifests that come with dekeys, by name.
 #[must_use]
 pub fn shipped() -> Vec<(Name, &'static str)> {
-    let files = [
-        ("demo", include_str!("../vendors/demo.toml")),
-        ("openrouter", include_str!("../vendors/openrouter.toml")),
-    ];
-    let named = files
-        .into_iter()
-        .filter_map(|(name, text)| Some((name.parse().ok()?, text)));
-    named.collect()
+    let named = FILES.files().filter_map(|file| {
+        let name = file.path().to_str()?.strip_suffix(".toml")?;
+        Some((name.parse().ok()?, file.contents_utf8()?))
+    });
+    let mut named: Vec<(Name, &'static str)> = named.collect();
+    named.sort();
+    named
 }
 
 /// A root credential or a call that does not fit its manifest. Nothing was sent.

@@ -3,6 +3,7 @@
 //! Not protected: the copies in the HTTP library's buffers and the kernel's.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refused};
@@ -71,9 +72,22 @@ struct Credential<'a> {
     inject: &'a verb::Injection,
 }
 
+/// The key: under one name, or under the vendor's several.
 #[derive(Serialize)]
-struct Fields<'a> {
-    api_key: &'a str,
+#[serde(untagged)]
+enum Fields<'a> {
+    One { api_key: &'a str },
+    Several(&'a RawValue),
+}
+
+impl<'a> Fields<'a> {
+    fn of(key: &'a str, inject: &verb::Injection) -> Result<Self, Error> {
+        if inject.fields.is_empty() {
+            return Ok(Self::One { api_key: key });
+        }
+        let several = serde_json::from_str(key).map_err(|_| Error::internal("a key of several fields has none"))?;
+        Ok(Self::Several(several))
+    }
 }
 
 fn entry(resolution: &Resolution) -> Result<String, Error> {
@@ -90,12 +104,15 @@ fn entry(resolution: &Resolution) -> Result<String, Error> {
         renewable: false,
         event: resolution.event,
         unchanged: key.is_none().then_some(true),
-        credential: key.map(|api_key| Credential {
-            kind: "api_key",
-            version: resolution.version,
-            fields: Fields { api_key },
-            inject: &resolution.inject,
-        }),
+        credential: match key {
+            None => None,
+            Some(key) => Some(Credential {
+                kind: "api_key",
+                version: resolution.version,
+                fields: Fields::of(key, &resolution.inject)?,
+                inject: &resolution.inject,
+            }),
+        },
     };
     serde_json::to_string(&entry).map_err(Error::internal)
 }

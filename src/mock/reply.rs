@@ -12,7 +12,8 @@ use super::request::{Query, Reading};
 use super::truth::MockKey;
 use crate::base::time::Timestamp;
 use crate::vendor::expiry;
-use crate::vendor::tables::{ExpiryUnit, Page};
+use crate::vendor::made::Source;
+use crate::vendor::tables::{Auth, CreateTable, ExpiryUnit, ListTable, Page};
 
 /// Keys on one page, at most.
 const PAGE: usize = 100;
@@ -43,18 +44,80 @@ pub(super) fn error(words: &str) -> Value {
 }
 
 pub(super) fn created(reading: &Reading, key: &MockKey) -> Reply {
-    let table = &reading.create;
-    let mut body = succeeded(reading);
-    set(&mut body, table.secret.as_str(), Value::String(key.secret.clone()));
-    set(&mut body, table.id.as_str(), Value::String(key.id.clone()));
-    if let Some((pointer, expires)) = table.expires.as_ref().zip(key.expires) {
-        set(&mut body, pointer.as_str(), expiry_value(reading, key.created, expires));
+    let Some(table) = &reading.manifest.create else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let status = first_status(&table.ok);
+    let mut body = made(reading, table, key);
+    if let Some(poll) = &table.poll {
+        body = succeeded(reading);
+        set(
+            &mut body,
+            poll.from.as_str(),
+            Value::String(format!("operations/{}", key.id)),
+        );
     }
-    json(first_status(&table.ok), &body)
+    json(status, &body)
 }
 
-fn expiry_value(reading: &Reading, created: Timestamp, expires: Timestamp) -> Value {
-    let unit = reading.create.expires_unit.unwrap_or(reading.manifest.expiry.unit);
+/// A promise that is kept: the creation's whole answer.
+pub(super) fn promised(reading: &Reading, key: &MockKey) -> Reply {
+    let Some((table, poll)) = reading
+        .manifest
+        .create
+        .as_ref()
+        .and_then(|table| Some((table, table.poll.as_ref()?)))
+    else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let mut body = made(reading, table, key);
+    set(&mut body, poll.done.as_str(), Value::Bool(true));
+    json(StatusCode::OK, &body)
+}
+
+/// The token of a login.
+pub(super) fn logged_in(reading: &Reading, token: String) -> Reply {
+    let Auth::Login(table) = &reading.manifest.root.auth else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let mut body = succeeded(reading);
+    set(&mut body, table.token.as_str(), Value::String(token));
+    if let Some(pointer) = &table.expires_in {
+        set(&mut body, pointer.as_str(), Value::from(3600));
+    }
+    json(StatusCode::OK, &body)
+}
+
+pub(super) fn step() -> Reply {
+    json(StatusCode::OK, &json!({}))
+}
+
+fn made(reading: &Reading, table: &CreateTable, key: &MockKey) -> Value {
+    let mut body = succeeded(reading);
+    if let Some(secret) = &table.secret {
+        set(&mut body, secret.as_str(), Value::String(key.secret.clone()));
+    }
+    let parts = serde_json::from_str::<Value>(&key.secret).unwrap_or_default();
+    for (name, source) in &table.fields {
+        if let (Source::Answer(pointer), Some(value)) = (source, parts.get(name)) {
+            set(&mut body, pointer.as_str(), value.clone());
+        }
+    }
+    if let Some(id) = &table.id {
+        set(&mut body, id.as_str(), Value::String(key.id.clone()));
+    }
+    if let Some((pointer, expires)) = table.expires.as_ref().zip(key.expires) {
+        set(
+            &mut body,
+            pointer.as_str(),
+            expiry_value(reading, table, key.created, expires),
+        );
+    }
+    body
+}
+
+fn expiry_value(reading: &Reading, table: &CreateTable, created: Timestamp, expires: Timestamp) -> Value {
+    let unit = table.expires_unit.unwrap_or(reading.manifest.expiry.unit);
     let fallback = || expiry::sent(ExpiryUnit::Rfc3339Utc, created, expires);
     expiry::sent(unit, created, expires)
         .or_else(fallback)
@@ -64,19 +127,22 @@ fn expiry_value(reading: &Reading, created: Timestamp, expires: Timestamp) -> Va
 /// One page of the keys. Pages go on where the request says.
 pub(super) fn listed(reading: &Reading, keys: &[MockKey], query: &Query) -> Reply {
     let number = |param: &str| query.get(param).and_then(|text| text.parse::<usize>().ok());
-    let page = &reading.list.page;
+    let Some(list) = &reading.manifest.list else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let page = &list.page;
     let size = size(page, &number);
     let start = start(page, keys, size, query, &number);
     let shown: Vec<&MockKey> = keys.iter().skip(start).take(size).collect();
     let end = start.saturating_add(shown.len());
     let mut body = succeeded(reading);
-    let items = shown.iter().map(|key| item(reading, key)).collect();
-    set(&mut body, reading.list.items.as_str(), Value::Array(items));
+    let items = shown.iter().map(|key| item(list, key)).collect();
+    set(&mut body, list.items.as_str(), Value::Array(items));
     let last = shown.last().map(|key| key.id.clone()).filter(|_| end < keys.len());
-    mark(reading, &mut body, last.as_deref(), end);
-    let mut reply = json(first_status(&reading.list.ok), &body);
+    mark(reading, list, &mut body, last.as_deref(), end);
+    let mut reply = json(first_status(&list.ok), &body);
     let link = matches!(page, Page::LinkHeader {})
-        .then(|| next(reading, end))
+        .then(|| next(reading, list, end))
         .filter(|_| last.is_some());
     if let Some(link) = link.and_then(|url| HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok()) {
         reply.headers_mut().insert(LINK, link);
@@ -118,8 +184,8 @@ fn start(page: &Page, keys: &[MockKey], size: usize, query: &Query, number: &imp
 }
 
 /// Says in the body where the next page is, when there is one.
-fn mark(reading: &Reading, body: &mut Value, last: Option<&str>, end: usize) {
-    match &reading.list.page {
+fn mark(reading: &Reading, list: &ListTable, body: &mut Value, last: Option<&str>, end: usize) {
+    match &list.page {
         Page::Cursor { from, more, .. } => {
             if !from.as_str().contains("/-1") {
                 set(body, from.as_str(), last.into());
@@ -128,33 +194,39 @@ fn mark(reading: &Reading, body: &mut Value, last: Option<&str>, end: usize) {
                 set(body, more.as_str(), Value::Bool(last.is_some()));
             }
         }
-        Page::Url { from } => set(body, from.as_str(), last.map(|_| next(reading, end).to_string()).into()),
+        Page::Url { from } => set(
+            body,
+            from.as_str(),
+            last.map(|_| next(reading, list, end).to_string()).into(),
+        ),
         _ => {}
     }
 }
 
-fn next(reading: &Reading, end: usize) -> Url {
+fn next(reading: &Reading, list: &ListTable, end: usize) -> Url {
     let mut url = reading.url.clone();
-    url.set_path(&format!("{}{}", reading.base_path, reading.list.path.source()));
+    url.set_path(&format!("{}{}", reading.base_path, list.path.source()));
     url.query_pairs_mut().append_pair("start", &end.to_string());
     url
 }
 
-fn item(reading: &Reading, key: &MockKey) -> Value {
+fn item(list: &ListTable, key: &MockKey) -> Value {
     let mut item = json!({});
-    set(&mut item, reading.list.id.as_str(), Value::String(key.id.clone()));
-    set(&mut item, reading.list.name.as_str(), Value::String(key.name.clone()));
+    set(&mut item, list.id.as_str(), Value::String(key.id.clone()));
+    set(&mut item, list.name.as_str(), Value::String(key.name.clone()));
     item
 }
 
 pub(super) fn revoked(reading: &Reading) -> Reply {
-    json(first_status(&reading.revoke.ok), &succeeded(reading))
+    let status = reading.manifest.revoke.as_ref().map(|table| first_status(&table.ok));
+    json(status.unwrap_or_default(), &succeeded(reading))
 }
 
 pub(super) fn probed(reading: &Reading, key: &MockKey) -> Reply {
     let mut body = succeeded(reading);
     set(&mut body, "/name", Value::String(key.name.clone()));
-    json(first_status(&reading.probe.ok), &body)
+    let status = reading.manifest.probe.as_ref().map(|table| first_status(&table.ok));
+    json(status.unwrap_or_default(), &body)
 }
 
 /// The reply of a route of `[mock]`, when the key's scopes allow it.
@@ -198,6 +270,16 @@ fn set(body: &mut Value, pointer: &str, value: Value) {
     let mut place = body;
     for step in pointer.split('/').skip(1) {
         let key = step.replace("~1", "/").replace("~0", "~");
+        if let Ok(index) = key.parse::<usize>() {
+            if !place.is_array() {
+                *place = Value::Array(Vec::new());
+            }
+            let Value::Array(items) = place else { return };
+            items.resize(items.len().max(index + 1), Value::Null);
+            let Some(item) = items.get_mut(index) else { return };
+            place = item;
+            continue;
+        }
         if !place.is_object() {
             *place = Value::Object(Map::new());
         }

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -15,24 +12,21 @@ use super::MockError;
 use super::truth::MockKey;
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
-use crate::vendor::tables::{
-    As, Auth, CreateTable, Encoding, ExpiryUnit, ListTable, ProbeTable, RevokeTable, Slot, Verb,
-};
+use crate::vendor::call::Call;
+use crate::vendor::tables::{As, Auth, CreateTable, Encoding, ExpiryUnit, Verb};
 use crate::vendor::template::{Piece, Text, Tree};
-use crate::vendor::{Manifest, RootSecret, authorize_root, expiry, pack_root};
+use crate::vendor::{Manifest, RootSecret, authorize_login, authorize_root, expiry, inject, pack_root};
 
 /// What a manifest says about requests.
 pub(super) struct Reading {
     pub(super) manifest: Manifest,
-    pub(super) create: CreateTable,
-    pub(super) list: ListTable,
-    pub(super) revoke: RevokeTable,
-    pub(super) probe: ProbeTable,
     pub(super) url: Url,
     /// The path of the base, without a `/` at its end.
     pub(super) base_path: String,
-    /// The headers by which the root credential is known.
-    root: HeaderMap,
+    /// Where the root credential may be sent; parameters of the account stand in it.
+    root: RootSecret,
+    /// The token that a login gives, where the vendor has one.
+    pub(super) token: String,
 }
 
 /// What a request asks for.
@@ -40,38 +34,56 @@ pub(super) enum Asked {
     Nothing,
     Unreadable,
     Unauthorized { operation: &'static str },
-    Create(Wanted),
+    Login,
+    Create(Box<Wanted>),
+    Promise(String),
     List(Query),
     Revoke(Which),
-    Probe(String),
-    Route { index: usize, secret: String },
+    Probe(Which),
+    Step,
+    Route { index: usize, which: Which },
 }
 
 /// A key that is asked for.
 pub(super) struct Wanted {
     pub(super) name: String,
+    pub(super) generated: Option<String>,
     pub(super) scopes: Value,
     expires: Option<Value>,
     unit: ExpiryUnit,
 }
 
-/// Which key to end.
+/// Which key is meant.
 pub(super) enum Which {
     Id(String),
     Secret(String),
+    Part(String, String),
+    /// Whoever presents it in these headers and this query.
+    Presented(Box<HeaderMap>, Url),
 }
 
 pub(super) type Query = BTreeMap<String, String>;
+
+/// A request, taken apart.
+struct Seen<'a> {
+    parts: &'a Parts,
+    path: &'a str,
+    query: Query,
+    body: &'a [u8],
+}
 
 impl Asked {
     pub(super) const fn operation(&self) -> &'static str {
         match self {
             Self::Nothing => "unknown",
             Self::Unauthorized { operation } => operation,
+            Self::Login => "login",
             Self::Unreadable | Self::Create(_) => "create",
+            Self::Promise(_) => "poll",
             Self::List(_) => "list",
             Self::Revoke(_) => "revoke",
             Self::Probe(_) => "probe",
+            Self::Step => "step",
             Self::Route { .. } => "route",
         }
     }
@@ -84,12 +96,33 @@ impl Wanted {
 }
 
 impl Which {
-    pub(super) fn is(&self, key: &MockKey) -> bool {
+    pub(super) fn is(&self, manifest: &Manifest, key: &MockKey) -> bool {
         match self {
             Self::Id(id) => key.id == *id,
             Self::Secret(secret) => key.secret == *secret,
+            Self::Part(name, value) => {
+                let parts = serde_json::from_str::<Value>(&key.secret).unwrap_or_default();
+                parts.get(name).and_then(Value::as_str) == Some(value)
+            }
+            Self::Presented(headers, url) => presents(manifest, &key.secret, headers, url),
         }
     }
+}
+
+/// Whether a caller presents this key at the manifest's places for it.
+fn presents(manifest: &Manifest, secret: &str, headers: &HeaderMap, url: &Url) -> bool {
+    let mut expected = HeaderMap::new();
+    let Ok(mut place) = Url::parse("http://localhost/") else {
+        return false;
+    };
+    let secret = SecretText::new(secret.to_owned());
+    if inject(&manifest.proxy.inject, &secret, &mut place, &mut expected).is_err() {
+        return false;
+    }
+    let in_query = place
+        .query_pairs()
+        .all(|wanted| url.query_pairs().any(|given| given == wanted));
+    in_query && expected.iter().all(|(name, value)| headers.get(name) == Some(value))
 }
 
 impl Reading {
@@ -100,14 +133,16 @@ impl Reading {
         root_fields: &[(String, String)],
         params: &[(String, String)],
     ) -> Result<Self, MockError> {
-        let missing = |field| move || MockError::Missing { field };
-        let create = manifest.create.clone().ok_or_else(missing("create"))?;
-        if !texts(&create).any(|text| has(text, "name")) {
+        let named = manifest
+            .create
+            .as_ref()
+            .is_none_or(|create| texts(create).any(|text| has(text, "name")));
+        if !named && manifest.list.is_some() {
             return Err(MockError::Missing {
                 field: "${name} in create",
             });
         }
-        if matches!(manifest.root.auth, Auth::None {}) {
+        if matches!(manifest.root.auth, Auth::None {}) && manifest.create.is_some() {
             return Err(MockError::Missing { field: "root.auth" });
         }
         let secrets = root_fields
@@ -115,145 +150,257 @@ impl Reading {
             .map(|(name, value)| (name.clone(), SecretText::new(value.clone())))
             .collect();
         let root = RootSecret::unpack(pack_root(manifest, Some(url), params, secrets)?)?;
-        let mut headers = HeaderMap::new();
-        authorize_root(manifest, &root, &root.destination().base, &mut headers)?;
         Ok(Self {
-            list: manifest.list.clone().ok_or_else(missing("list"))?,
-            revoke: manifest.revoke.clone().ok_or_else(missing("revoke"))?,
-            probe: manifest.probe.clone().ok_or_else(missing("probe"))?,
             url: url.clone(),
             base_path: root.destination().base.path().trim_end_matches('/').to_owned(),
-            root: headers,
+            root,
+            token: format!("login-{}", super::fresh(&crate::base::random::OsRandom)),
             manifest: manifest.clone(),
-            create,
         })
     }
 
     /// What a request asks for.
     pub(super) fn read(&self, parts: &Parts, body: &[u8]) -> Asked {
-        let Some(path) = parts.uri.path().strip_prefix(&self.base_path) else {
-            return Asked::Nothing;
-        };
         let query: Query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
             .into_owned()
             .collect();
-        let at = |verb: Verb, text: &Text| same(verb, &parts.method).then(|| match_path(text, path)).flatten();
-        if at(self.create.method, &self.create.path).is_some() {
-            return self.as_root("create", &parts.headers, || self.wanted(path, &query, body));
-        }
-        if at(self.list.method, &self.list.path).is_some() {
-            return self.as_root("list", &parts.headers, || Some(Asked::List(query.clone())));
-        }
-        // The probe may have a path that looks like a key's.
-        let exact_probe = self.probe.path.variables().next().is_none();
-        let probe = || {
-            let seen = at(self.probe.method, &self.probe.path)?;
-            Some(self.probed(parts, &query, &seen, body))
+        let seen = Seen {
+            parts,
+            path: parts.uri.path(),
+            query,
+            body,
         };
-        if let Some(asked) = exact_probe.then(probe).flatten() {
-            return asked;
-        }
-        if let Some(seen) = at(self.revoke.method, &self.revoke.path) {
-            return self.ended(parts, &query, &seen, body);
-        }
-        probe()
-            .or_else(|| self.routed(parts, path, &query))
+        self.login(&seen)
+            .or_else(|| self.creating(&seen))
+            .or_else(|| self.listing(&seen))
+            .or_else(|| self.probing(&seen, true))
+            .or_else(|| self.ending(&seen))
+            .or_else(|| self.stepping(&seen))
+            .or_else(|| self.probing(&seen, false))
+            .or_else(|| self.routed(&seen))
             .unwrap_or(Asked::Nothing)
     }
 
-    fn as_root(&self, operation: &'static str, headers: &HeaderMap, read: impl Fn() -> Option<Asked>) -> Asked {
-        if self.is_root(headers) {
+    /// The variables of a call's path, when the request is that call.
+    fn is(&self, call: &Call<'_>, seen: &Seen<'_>) -> Option<BTreeMap<String, String>> {
+        if !same(call.verb, &seen.parts.method) {
+            return None;
+        }
+        let found = self.at(call.path, seen.path)?;
+        let fits = call
+            .body
+            .is_none_or(|tree| parse(call.encoding, true, seen.body).is_none_or(|body| fits(tree, &body)));
+        fits.then_some(found)
+    }
+
+    /// The variables of a path of the manifest, after the base or on another host.
+    fn at(&self, template: &Text, path: &str) -> Option<BTreeMap<String, String>> {
+        if template.source().starts_with('/') {
+            return match_path(template, path.strip_prefix(&self.base_path)?);
+        }
+        let start = template.source().strip_prefix("https://")?;
+        let (_, rest) = start.split_once('/')?;
+        match_path(&Text::parse(&format!("/{rest}")).ok()?, path)
+    }
+
+    fn login(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let Auth::Login(table) = &self.manifest.root.auth else {
+            return None;
+        };
+        self.at(&table.url, seen.path)
+            .filter(|_| seen.parts.method == Method::POST)?;
+        let unauthorized = Asked::Unauthorized { operation: "login" };
+        let mut expected = HeaderMap::new();
+        let known = authorize_login(&self.manifest, &self.root, table, &self.url, &mut expected).is_ok()
+            && expected
+                .iter()
+                .all(|(name, value)| seen.parts.headers.get(name) == Some(value));
+        let body = parse(table.encoding, table.body.is_some(), seen.body);
+        let wanted = table.body.as_ref().map(|tree| tree.render(&self.root.values()));
+        let right = match (wanted, body) {
+            (None, _) => true,
+            (Some(Ok(Some(wanted))), Some(body)) => wanted == body,
+            _ => false,
+        };
+        Some(if known && right { Asked::Login } else { unauthorized })
+    }
+
+    fn creating(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let table = self.manifest.create.as_ref()?;
+        let operation = "create";
+        if let Some(poll) = &table.poll
+            && let Some(found) = self
+                .at(&poll.path, seen.path)
+                .filter(|_| seen.parts.method == Method::GET)
+        {
+            let promise = found.get("poll").cloned().unwrap_or_default();
+            return Some(self.as_root("poll", seen, || Some(Asked::Promise(promise.clone()))));
+        }
+        let call = Call::from(table);
+        let found = self.is(&call, seen)?;
+        Some(self.as_root(operation, seen, || self.wanted(table, &found, seen)))
+    }
+
+    fn listing(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let table = self.manifest.list.as_ref()?;
+        self.is(&Call::from(table), seen)?;
+        Some(self.as_root("list", seen, || Some(Asked::List(seen.query.clone()))))
+    }
+
+    /// The probe may have a path that looks like a key's, so exact ones are tried first.
+    fn probing(&self, seen: &Seen<'_>, exact: bool) -> Option<Asked> {
+        let table = self.manifest.probe.as_ref()?;
+        let is_exact = table
+            .path
+            .variables()
+            .all(|variable| variable.name.starts_with("params."));
+        if is_exact != exact {
+            return None;
+        }
+        let call = Call::from(table);
+        let found = self.is(&call, seen)?;
+        if table.as_ == As::Root && !self.is_root(seen) {
+            return Some(Asked::Unauthorized { operation: "probe" });
+        }
+        let named = self.named(&call, &found, seen);
+        let own = || (table.as_ == As::Credential).then(|| presented(seen)).flatten();
+        let none = Asked::Unauthorized { operation: "probe" };
+        Some(named.or_else(own).map_or(none, Asked::Probe))
+    }
+
+    fn ending(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let table = self.manifest.revoke.as_ref()?;
+        let operation = "revoke";
+        let call = Call::from(table);
+        let found = self.is(&call, seen)?;
+        if table.as_ == As::Root && !self.is_root(seen) {
+            return Some(Asked::Unauthorized { operation });
+        }
+        let named = self.named(&call, &found, seen);
+        let itself = || (table.as_ == As::Credential).then(|| presented(seen)).flatten();
+        Some(
+            named
+                .or_else(itself)
+                .map_or(Asked::Unauthorized { operation }, Asked::Revoke),
+        )
+    }
+
+    /// The calls around a creation and an end: the mock says yes to them.
+    fn stepping(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let after = self.manifest.create.iter().flat_map(|table| &table.then);
+        let before = self.manifest.revoke.iter().flat_map(|table| &table.first);
+        let step = after
+            .chain(before)
+            .find(|step| self.is(&Call::from(*step), seen).is_some())?;
+        let unauthorized = step.as_ == As::Root && !self.is_root(seen);
+        Some(if unauthorized {
+            Asked::Unauthorized { operation: "step" }
+        } else {
+            Asked::Step
+        })
+    }
+
+    fn routed(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let routes = self.manifest.mock.routes.iter();
+        let index = routes
+            .clone()
+            .position(|route| same(route.method, &seen.parts.method) && self.at(&route.path, seen.path).is_some())?;
+        presented(seen).map(|which| Asked::Route { index, which })
+    }
+
+    fn as_root(&self, operation: &'static str, seen: &Seen<'_>, read: impl Fn() -> Option<Asked>) -> Asked {
+        if self.is_root(seen) {
             read().unwrap_or(Asked::Unreadable)
         } else {
             Asked::Unauthorized { operation }
         }
     }
 
-    fn is_root(&self, headers: &HeaderMap) -> bool {
-        self.root.iter().all(|(name, value)| headers.get(name) == Some(value))
+    fn is_root(&self, seen: &Seen<'_>) -> bool {
+        let (mut url, mut headers) = (self.url.clone(), HeaderMap::new());
+        let token = SecretText::new(self.token.clone());
+        let proof = authorize_root(&self.manifest, &self.root, Some(&token), &mut url, &mut headers);
+        let given = |name: &str, value: &str| seen.query.get(name).is_some_and(|given| given == value);
+        proof.is_ok()
+            && url.query_pairs().all(|(name, value)| given(&name, &value))
+            && headers
+                .iter()
+                .all(|(name, value)| seen.parts.headers.get(name) == Some(value))
     }
 
-    fn wanted(&self, path: &str, query: &Query, body: &[u8]) -> Option<Asked> {
-        let seen = match_path(&self.create.path, path)?;
-        let body = parse(self.create.encoding, self.create.body.is_some(), body)?;
-        let variable = |name: &str| {
-            let in_path = seen.get(name).map(|text| Value::String(text.clone()));
-            in_path
-                .or_else(|| from_query(&self.create.query, query, name))
-                .or_else(|| from_body(self.create.body.as_ref(), &body, name))
-        };
-        Some(Asked::Create(Wanted {
-            name: variable("name")?.as_str()?.to_owned(),
+    fn wanted(&self, table: &CreateTable, found: &BTreeMap<String, String>, seen: &Seen<'_>) -> Option<Asked> {
+        let call = Call::from(table);
+        let body = parse(table.encoding, table.body.is_some(), seen.body)?;
+        let variable = |name: &str| variable(&call, found, &seen.query, &body, name);
+        let text = |name: &str| variable(name).and_then(|value| value.as_str().map(str::to_owned));
+        let used = |name: &str| call.uses(name);
+        Some(Asked::Create(Box::new(Wanted {
+            name: if used("name") { text("name")? } else { String::new() },
+            generated: if used("generated") {
+                Some(text("generated")?)
+            } else {
+                None
+            },
             scopes: variable("scopes").or_else(|| variable("scope")).unwrap_or(Value::Null),
             expires: variable("expires"),
             unit: self.manifest.expiry.unit,
-        }))
+        })))
     }
 
-    fn ended(&self, parts: &Parts, query: &Query, seen: &BTreeMap<String, String>, body: &[u8]) -> Asked {
-        let operation = "revoke";
-        let table = &self.revoke;
-        let own = self.presented(&parts.headers, query);
-        if table.as_ == As::Root && !self.is_root(&parts.headers) {
-            return Asked::Unauthorized { operation };
-        }
-        let body = parse(table.encoding, table.body.is_some(), body).unwrap_or_default();
-        let variable = |name: &str| {
-            let in_path = seen.get(name).cloned();
-            let text = |value: Value| value.as_str().map(str::to_owned);
-            in_path
-                .or_else(|| from_query(&table.query, query, name).and_then(text))
-                .or_else(|| from_body(table.body.as_ref(), &body, name).and_then(text))
+    /// The key that a call names by its id or by itself.
+    fn named(&self, call: &Call<'_>, found: &BTreeMap<String, String>, seen: &Seen<'_>) -> Option<Which> {
+        let body = parse(call.encoding, call.body.is_some(), seen.body).unwrap_or_default();
+        let text = |name: &str| match variable(call, found, &seen.query, &body, name)? {
+            Value::String(text) => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
         };
-        let which = variable("id")
+        let fields = self.manifest.create.iter().flat_map(|create| create.fields.keys());
+        let part = || {
+            fields
+                .clone()
+                .find_map(|name| Some(Which::Part(name.clone(), text(&format!("secret.{name}"))?)))
+        };
+        text("id")
             .map(Which::Id)
-            .or_else(|| variable("secret").map(Which::Secret));
-        let itself = own.filter(|_| table.as_ == As::Credential).map(Which::Secret);
-        which
-            .or(itself)
-            .map_or(Asked::Unauthorized { operation }, Asked::Revoke)
+            .or_else(|| text("secret").map(Which::Secret))
+            .or_else(part)
     }
+}
 
-    fn probed(&self, parts: &Parts, query: &Query, seen: &BTreeMap<String, String>, body: &[u8]) -> Asked {
-        let table = &self.probe;
-        let body = parse(table.encoding, table.body.is_some(), body).unwrap_or_default();
-        let named = from_body(table.body.as_ref(), &body, "secret").and_then(|value| value.as_str().map(str::to_owned));
-        let named = seen.get("secret").cloned().or(named);
-        let own = self
-            .presented(&parts.headers, query)
-            .filter(|_| table.as_ == As::Credential);
-        named
-            .or(own)
-            .map_or(Asked::Unauthorized { operation: "probe" }, Asked::Probe)
-    }
+/// The key that a caller presents, if it presents anything.
+fn presented(seen: &Seen<'_>) -> Option<Which> {
+    let query = seen.parts.uri.query().unwrap_or_default();
+    let url = Url::parse(&format!("http://localhost/?{query}")).ok()?;
+    Some(Which::Presented(Box::new(seen.parts.headers.clone()), url))
+}
 
-    fn routed(&self, parts: &Parts, path: &str, query: &Query) -> Option<Asked> {
-        let routes = self.manifest.mock.routes.iter();
-        let index = routes
-            .clone()
-            .position(|route| same(route.method, &parts.method) && match_path(&route.path, path).is_some())?;
-        let own = self.presented(&parts.headers, query);
-        Some(
-            own.map_or(Asked::Unauthorized { operation: "route" }, |secret| Asked::Route {
-                index,
-                secret,
-            }),
-        )
-    }
+/// What a variable of a call stood for.
+fn variable(
+    call: &Call<'_>,
+    found: &BTreeMap<String, String>,
+    query: &Query,
+    body: &Value,
+    name: &str,
+) -> Option<Value> {
+    let in_path = found.get(name).map(|text| Value::String(text.clone()));
+    in_path
+        .or_else(|| from_query(call.query, query, name))
+        .or_else(|| from_body(call.body, body, name))
+}
 
-    /// The key that a caller presents at the manifest's first place for it.
-    fn presented(&self, headers: &HeaderMap, query: &Query) -> Option<String> {
-        let header = |name: &str| headers.get(name)?.to_str().ok();
-        match self.manifest.proxy.inject.first()? {
-            Slot::Header { name, format } => unwrap(format, header(name)?),
-            Slot::Query { name, format } => unwrap(format, query.get(name)?),
-            Slot::Basic { user, password } => {
-                let encoded = header(AUTHORIZATION.as_str())?.strip_prefix("Basic ")?;
-                let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
-                let (given_user, given_password) = pair.split_once(':')?;
-                unwrap(user, given_user).or_else(|| unwrap(password, given_password))
-            }
-        }
+/// Whether a body has what a template fixes: GraphQL has all its calls at one address.
+fn fits(template: &Tree, body: &Value) -> bool {
+    match template {
+        Tree::Fixed(value) => value == body,
+        Tree::Text(text) => match text.pieces() {
+            [Piece::Fixed(fixed)] => body.as_str() == Some(fixed),
+            _ => true,
+        },
+        Tree::Table(fields) => fields
+            .iter()
+            .all(|(key, tree)| body.get(key).is_none_or(|value| fits(tree, value))),
+        Tree::List(_) => true,
     }
 }
 
@@ -268,12 +415,6 @@ fn has(text: &Text, name: &str) -> bool {
 
 fn same(verb: Verb, method: &Method) -> bool {
     verb.method() == *method
-}
-
-/// What stands for `{secret}` in a text of this format.
-fn unwrap(format: &str, text: &str) -> Option<String> {
-    let (before, after) = format.split_once("{secret}")?;
-    Some(text.strip_prefix(before)?.strip_suffix(after)?.to_owned())
 }
 
 /// The variables of a path, when it has the template's form. A variable is never empty and never spans segments.

@@ -14,6 +14,8 @@ use super::request::{Wanted, Which};
 use crate::base::random::OsRandom;
 use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::vendor::Manifest;
+use crate::vendor::made::{IdFrom, Source};
+use crate::vendor::template::Values;
 
 /// One key of a mock vendor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,6 +72,8 @@ pub struct Call {
 }
 
 pub(super) struct Truth {
+    manifest: Manifest,
+    params: Vec<(String, String)>,
     prefixes: (String, String),
     clock: SystemClock,
     kept: Mutex<Kept>,
@@ -83,11 +87,13 @@ struct Kept {
 }
 
 impl Truth {
-    pub(super) fn open(manifest: &Manifest, file: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn open(manifest: &Manifest, params: Vec<(String, String)>, file: Option<&Path>) -> io::Result<Self> {
         let file = file
             .map(|path| OpenOptions::new().create(true).append(true).open(path))
             .transpose()?;
         Ok(Self {
+            manifest: manifest.clone(),
+            params,
             prefixes: (manifest.mock.id_prefix.clone(), manifest.mock.secret_prefix.clone()),
             clock: SystemClock::default(),
             kept: Mutex::new(Kept {
@@ -119,10 +125,16 @@ impl Truth {
 
     pub(super) fn create(&self, wanted: &Wanted) -> MockKey {
         let now = self.clock.now();
+        let secret = self.secret(wanted);
+        let made = format!("{}{}", self.prefixes.0, fresh(&OsRandom));
         let key = MockKey {
-            id: format!("{}{}", self.prefixes.0, fresh(&OsRandom)),
+            id: match self.manifest.create.as_ref().map(|create| create.id_from) {
+                Some(IdFrom::Name) => wanted.name.clone(),
+                Some(IdFrom::Secret) => secret.clone(),
+                _ => made,
+            },
             name: wanted.name.clone(),
-            secret: format!("{}{}", self.prefixes.1, fresh(&OsRandom)),
+            secret,
             scopes: wanted.scopes.clone(),
             created: now,
             expires: wanted.expires(now),
@@ -135,11 +147,58 @@ impl Truth {
         key
     }
 
+    /// A key that is there from the beginning, for vendors that make none.
+    pub(super) fn stored(&self, secret: String) {
+        let key = MockKey {
+            id: "stored".to_owned(),
+            name: "stored".to_owned(),
+            secret,
+            scopes: Value::Null,
+            created: self.clock.now(),
+            expires: None,
+            revoked: None,
+            state: "live",
+        };
+        self.kept.lock().keys.push(key);
+    }
+
+    /// A fresh key, in the form in which dekeys keeps it: several fields are a JSON object.
+    fn secret(&self, wanted: &Wanted) -> String {
+        let drawn = || wanted.generated.clone().unwrap_or_default();
+        let fresh = || format!("{}{}", self.prefixes.1, fresh(&OsRandom));
+        let Some(create) = &self.manifest.create else {
+            return fresh();
+        };
+        if create.fields.is_empty() {
+            return if create.secret.is_some() { fresh() } else { drawn() };
+        }
+        let values = Values::default()
+            .with("name", wanted.name.as_str())
+            .with("generated", drawn());
+        let values = self.params.iter().fold(values, |values, (name, value)| {
+            values.with(&format!("params.{name}"), value.as_str())
+        });
+        let field = |source: &Source| match source {
+            Source::Answer(_) => fresh(),
+            Source::Text(text) => text
+                .render(&values)
+                .ok()
+                .flatten()
+                .map(|text| text.to_string())
+                .unwrap_or_default(),
+        };
+        let fields = create
+            .fields
+            .iter()
+            .map(|(name, source)| (name.clone(), Value::String(field(source))));
+        Value::Object(fields.collect()).to_string()
+    }
+
     /// Ends a key that works; whether there was one.
     pub(super) fn revoke(&self, which: &Which) -> bool {
         let now = self.clock.now();
         let mut kept = self.kept.lock();
-        let live = |key: &&mut MockKey| which.is(key) && key.state_at(now) == "live";
+        let live = |key: &&mut MockKey| which.is(&self.manifest, key) && key.state_at(now) == "live";
         let Some(key) = kept.keys.iter_mut().find(live) else {
             return false;
         };
@@ -149,9 +208,9 @@ impl Truth {
         true
     }
 
-    /// The key that works and has this secret.
-    pub(super) fn by_secret(&self, secret: &str) -> Option<MockKey> {
-        self.live().into_iter().find(|key| key.secret == secret)
+    /// The key that works and is meant.
+    pub(super) fn find(&self, which: &Which) -> Option<MockKey> {
+        self.live().into_iter().find(|key| which.is(&self.manifest, key))
     }
 
     pub(super) fn called(&self, op: &str, method: &Method, path: &str, status: u16) {

@@ -255,7 +255,7 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
     };
     let committed = tx.commit(&[event], &[release]).await?;
     let root = open_root(app, &connected, committed)?;
-    let outcome = vendor::Adapter::of(&connected.manifest)
+    let outcome = vendor::Adapter::of(&connected.manifest, app.logins())
         .test_root(&app.egress, &root)
         .await;
     let trouble = outcome.err().map(|failure| failure.words);

@@ -83,7 +83,7 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
         Some(sealed) => value(app, &row, sealed, value_proof).await?,
         None => None,
     };
-    let adapter = Adapter::of(&connected.manifest);
+    let adapter = Adapter::of(&connected.manifest, app.logins());
     // Without an id the request would name all keys, or none.
     let Some(key_id) = row.vendor_key_id.clone().filter(|id| !id.is_empty()) else {
         return not_yet(app, row, &nameless()).await.map(|()| false);

@@ -114,7 +114,10 @@ pub async fn make(
         cost_cap: None,
         idempotency_key: format!("{}-{}", credential.id, credential.attempt),
     };
-    match Adapter::of(&connected.manifest).create(&app.egress, &root, &ask).await {
+    match Adapter::of(&connected.manifest, app.logins())
+        .create(&app.egress, &root, &ask, app.random.as_ref())
+        .await
+    {
         Ok(created) => Ok(created),
         Err(failure) => {
             record_failure(app, credential, &failure).await?;

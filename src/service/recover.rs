@@ -76,7 +76,7 @@ async fn probe(app: &App, id: CredentialId) -> Result<(), Error> {
         return Ok(());
     };
     let connected = app.root(row.root).await?;
-    let adapter = Adapter::of(&connected.manifest);
+    let adapter = Adapter::of(&connected.manifest, app.logins());
     let name = vendor_name(app.instance.id, row.id, 1);
     match adapter.find(&app.egress, &root, &name).await {
         Ok(found) => match found.into_iter().next() {

@@ -1,25 +1,22 @@
 //! The adapter: makes, finds, probes and ends keys at one vendor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::answer::{failure, json, no_answer, succeeded, unreadable};
+use super::answer::{failure, json, no_answer, succeeded};
 use super::call::{Call, Proof};
-use super::check::is_empty;
-use super::expiry;
+use super::inject::fields;
+use super::login::Logins;
 use super::manifest::Manifest;
 use super::pages::Pages;
-use super::tables::{As, CreateTable, Idempotency, Shape};
+use super::tables::{As, Shape};
 use super::template::Values;
 use super::{Alive, CreateAsk, Created, Existence, FailureClass, Found, Gone, RootSecret, VendorFailure};
 use crate::base::canonical::Digest;
-use crate::base::egress::{Egress, Incoming, Outgoing};
+use crate::base::egress::{Egress, Outgoing};
 use crate::base::id::base32_lower;
-use crate::base::money::Currency;
+use crate::base::random::Random;
 use crate::base::secret::SecretText;
-use crate::base::time::{Timestamp, Ttl};
-use crate::model::scope::Scope;
 
 /// The most pages of one list that are read. With 100 keys a page this is far beyond any vendor's cap.
 const MAX_PAGES: usize = 1000;
@@ -35,28 +32,52 @@ pub enum Adapter {
 
 /// Runs a manifest.
 #[derive(Debug, Clone)]
-pub struct Declared(pub(super) Arc<Manifest>);
+pub struct Declared {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) logins: Logins,
+}
 
 impl Adapter {
-    /// The adapter for a manifest.
+    /// The adapter for a manifest. `logins` is shared by all that use the same root credentials.
     #[must_use]
-    pub fn of(manifest: &Manifest) -> Self {
-        Self::Declared(Declared(Arc::new(manifest.clone())))
+    pub fn of(manifest: &Arc<Manifest>, logins: &Logins) -> Self {
+        Self::Declared(Declared {
+            manifest: Arc::clone(manifest),
+            logins: logins.clone(),
+        })
     }
 
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         let Self::Declared(declared) = self;
-        &declared.0
+        &declared.manifest
+    }
+
+    /// Whether the vendor shows its keys.
+    #[must_use]
+    pub fn can_list(&self) -> bool {
+        self.manifest().list.is_some()
+    }
+
+    /// Whether keys can be ended before their time.
+    #[must_use]
+    pub fn can_revoke(&self) -> bool {
+        self.manifest().revoke.is_some()
     }
 
     /// Makes a key. Never repeats.
     ///
     /// # Errors
     /// [`VendorFailure`], whose `created` says whether a key was left behind.
-    pub async fn create(&self, egress: &Egress, root: &RootSecret, ask: &CreateAsk) -> Result<Created, VendorFailure> {
+    pub async fn create(
+        &self,
+        egress: &Egress,
+        root: &RootSecret,
+        ask: &CreateAsk,
+        random: &dyn Random,
+    ) -> Result<Created, VendorFailure> {
         let Self::Declared(declared) = self;
-        declared.create(egress, root, ask).await
+        declared.create(egress, root, ask, random).await
     }
 
     /// All keys whose name is the one that `name` became when it was made, over all pages. Keeps ids and names only.
@@ -109,146 +130,17 @@ impl Adapter {
     /// [`VendorFailure`], also where the vendor has no list.
     pub async fn test_root(&self, egress: &Egress, root: &RootSecret) -> Result<(), VendorFailure> {
         let Self::Declared(declared) = self;
-        let mut pages = Pages::first(declared, root)?;
+        let login = declared.login(egress, root).await?;
+        let mut pages = Pages::first(declared, root, login)?;
         pages.read(egress).await.map(drop)
     }
 }
 
 impl Declared {
-    async fn create(&self, egress: &Egress, root: &RootSecret, ask: &CreateAsk) -> Result<Created, VendorFailure> {
-        let table = self.0.create.as_ref().ok_or_else(|| self.cannot("make keys"))?;
-        let (values, expires) = self.create_values(table, root, ask)?;
-        let mut outgoing = self.request(&Call::from(table), root, Proof::Root, &values)?;
-        if let Idempotency::Header { name } = &table.idempotency {
-            let value = ask.idempotency_key.parse().ok();
-            let pair = name.parse::<http::HeaderName>().ok().zip(value);
-            let (name, value) = pair.ok_or_else(|| VendorFailure::refused("the idempotency key cannot be sent"))?;
-            outgoing.headers.insert(name, value);
-        }
-        let incoming = egress.send(outgoing).await.map_err(|error| no_answer(&self.0, error))?;
-        self.made(table, &incoming, ask.now, expires)
-    }
-
-    /// Reads the answer to a creation: the digest of the raw body and the id come before everything else, so that
-    /// whatever is wrong further on the key can be ended.
-    fn made(
-        &self,
-        table: &CreateTable,
-        incoming: &Incoming,
-        now: Timestamp,
-        expires: Option<Timestamp>,
-    ) -> Result<Created, VendorFailure> {
-        let answer = Digest::of(&incoming.body);
-        let body = json(incoming);
-        let id = body.as_ref().and_then(|body| table.id.text(&body.0));
-        if !table.ok.contains(&incoming.status) || !succeeded(&self.0, body.as_ref()) {
-            let mut failure = failure(&self.0, incoming, body.as_ref());
-            if let Some(id) = id.filter(|_| (200..300).contains(&incoming.status)) {
-                failure.created = Existence::Yes(id);
-            }
-            return Err(failure);
-        }
-        let Some(vendor_key_id) = id else {
-            return Err(unreadable(&self.0, incoming.status, Existence::Maybe));
-        };
-        let secret = body.as_ref().and_then(|body| table.secret.text(&body.0));
-        let Some(secret) = secret.map(SecretText::new) else {
-            return Err(unreadable(&self.0, incoming.status, Existence::Yes(vendor_key_id)));
-        };
-        let unit = table.expires_unit.unwrap_or(self.0.expiry.unit);
-        let place = table.expires.as_ref().zip(body.as_ref());
-        let said = place.and_then(|(pointer, body)| expiry::read(unit, pointer.get(&body.0)?, now));
-        Ok(Created {
-            secret,
-            vendor_key_id,
-            vendor_expires: said.or(expires),
-            answer,
-        })
-    }
-
-    fn create_values<'r>(
-        &self,
-        table: &CreateTable,
-        root: &'r RootSecret,
-        ask: &CreateAsk,
-    ) -> Result<(Values<'r>, Option<Timestamp>), VendorFailure> {
-        let words = self.scope_words(&ask.scopes)?;
-        let single = if let [word] = words.as_slice() {
-            Some(word.clone())
-        } else {
-            None
-        };
-        let expires = self.expiry(ask)?;
-        let sent = expiry::sent(self.0.expiry.unit, ask.now, expires);
-        let known = sent
-            .as_ref()
-            .and_then(|value| expiry::read(self.0.expiry.unit, value, ask.now));
-        let values = root
-            .values()
-            .with("name", self.shape(&ask.name))
-            .with("idempotency_key", ask.idempotency_key.as_str())
-            .maybe("expires", sent)
-            .maybe("scopes", (!words.is_empty()).then_some(Value::Array(words)))
-            .maybe("scope", single)
-            .maybe("budget.usd", self.budget(table, ask)?);
-        Ok((values, known))
-    }
-
-    /// The vendor's words for the scopes; a list stands for several.
-    fn scope_words(&self, scopes: &[Scope]) -> Result<Vec<Value>, VendorFailure> {
-        let mut words = Vec::new();
-        for scope in scopes {
-            match self.0.scopes.get(scope) {
-                None => {
-                    return Err(VendorFailure::refused(format!(
-                        "`{scope}` is not a scope of {}",
-                        self.0.title()
-                    )));
-                }
-                Some(Value::Array(several)) => words.extend(several.iter().cloned()),
-                Some(word) if is_empty(word) => {}
-                Some(word) => words.push(word.clone()),
-            }
-        }
-        if scopes.is_empty() {
-            return Err(VendorFailure::refused("a key is made for at least one scope"));
-        }
-        Ok(words)
-    }
-
-    fn expiry(&self, ask: &CreateAsk) -> Result<Timestamp, VendorFailure> {
-        let table = &self.0.expiry;
-        let longest = table.max_s.map_or(i64::MAX, |max_s| max_s);
-        if ask.expires <= ask.now || ask.expires.since(ask.now).as_secs() > longest {
-            return Err(VendorFailure::refused(
-                "the key would end in the past or live longer than the vendor allows",
-            ));
-        }
-        let earliest = ask.now.plus(Ttl::from_secs(table.min_s.unwrap_or(0)));
-        Ok(ask.expires.max(earliest))
-    }
-
-    /// A limit that cannot be set must not be taken for one that holds.
-    fn budget(&self, table: &CreateTable, ask: &CreateAsk) -> Result<Option<Value>, VendorFailure> {
-        let Some(cap) = ask.cost_cap else { return Ok(None) };
-        if !Call::from(table).uses("budget.usd") || cap.currency() != Currency::Usd {
-            return Err(VendorFailure::refused(format!(
-                "{} cannot limit what a key costs in this currency",
-                self.0.title()
-            )));
-        }
-        let (whole, fraction) = (cap.atomic() / 1_000_000, cap.atomic() % 1_000_000);
-        let number: Option<serde_json::Number> = format!("{whole}.{fraction:06}")
-            .parse::<f64>()
-            .ok()
-            .and_then(serde_json::Number::from_f64);
-        Ok(number.map(Value::Number))
-    }
-
     /// The name as the vendor takes it. Too long a name keeps its beginning, which all names of an instance share,
     /// and a digest of the whole.
-    fn shape(&self, name: &str) -> String {
-        match &self.0.create {
+    pub(super) fn shape(&self, name: &str) -> String {
+        match &self.manifest.create {
             Some(table) => shape(&table.name, name),
             None => name.to_owned(),
         }
@@ -261,77 +153,97 @@ impl Declared {
         vendor_key_id: &str,
         secret: Option<&SecretText>,
     ) -> Result<Gone, VendorFailure> {
-        let table = self.0.revoke.as_ref().ok_or_else(|| self.cannot("end keys"))?;
+        let table = self.manifest.revoke.as_ref().ok_or_else(|| self.cannot("end keys"))?;
+        let parts = secret.map(fields).unwrap_or_default();
         let mut values = root.values().with("id", vendor_key_id);
         if let Some(secret) = secret {
-            values = values.secret("secret", secret);
+            values = secrets(values, secret, &parts);
         }
-        let proof = self.proof(table.as_, secret)?;
+        for step in &table.first {
+            match self.step(egress, root, step, &values, secret).await {
+                Err(failure) if !failure.status.is_some_and(|status| table.gone.contains(&status)) => {
+                    return Err(failure);
+                }
+                _ => {}
+            }
+        }
+        let login = self.login(egress, root).await?;
+        let proof = self.proof(table.as_, secret, login.as_deref())?;
         let outgoing = self.request(&Call::from(table), root, proof, &values)?;
         let incoming = egress
             .send(outgoing)
             .await
-            .map_err(|error| other(no_answer(&self.0, error)))?;
+            .map_err(|error| other(no_answer(&self.manifest, error)))?;
         let body = json(&incoming);
         // A key that ends itself and is refused is dead already.
         let refused = table.as_ == As::Credential && incoming.status == 401;
         if table.gone.contains(&incoming.status) || refused {
             return Ok(Gone::AlreadyGone);
         }
-        if table.ok.contains(&incoming.status) && succeeded(&self.0, body.as_ref()) {
+        if table.ok.contains(&incoming.status) && succeeded(&self.manifest, body.as_ref()) {
             return Ok(Gone::Revoked);
         }
-        Err(other(failure(&self.0, &incoming, body.as_ref())))
+        Err(other(failure(&self.manifest, &incoming, body.as_ref())))
     }
 
     async fn probe(&self, egress: &Egress, root: &RootSecret, secret: &SecretText) -> Result<Alive, VendorFailure> {
-        let Some(table) = &self.0.probe else {
+        let Some(table) = &self.manifest.probe else {
             return Ok(Alive::Unknown);
         };
-        let values = root.values().secret("secret", secret);
-        let proof = self.proof(table.as_, Some(secret))?;
+        let parts = fields(secret);
+        let values = secrets(root.values(), secret, &parts);
+        let login = match table.as_ {
+            As::Root => self.login(egress, root).await?,
+            As::Credential => None,
+        };
+        let proof = self.proof(table.as_, Some(secret), login.as_deref())?;
         let outgoing = self.request(&Call::from(table), root, proof, &values)?;
         let incoming = egress
             .send(outgoing)
             .await
-            .map_err(|error| other(no_answer(&self.0, error)))?;
+            .map_err(|error| other(no_answer(&self.manifest, error)))?;
         let body = json(&incoming);
         Ok(if table.dead.contains(&incoming.status) {
             Alive::Dead
-        } else if table.ok.contains(&incoming.status) && succeeded(&self.0, body.as_ref()) {
+        } else if table.ok.contains(&incoming.status) && succeeded(&self.manifest, body.as_ref()) {
             Alive::Alive
         } else {
             Alive::Unknown
         })
     }
 
-    fn proof<'s>(&self, who: As, secret: Option<&'s SecretText>) -> Result<Proof<'s>, VendorFailure> {
+    pub(super) fn proof<'s>(
+        &self,
+        who: As,
+        secret: Option<&'s SecretText>,
+        login: Option<&'s SecretText>,
+    ) -> Result<Proof<'s>, VendorFailure> {
         match (who, secret) {
-            (As::Root, _) => Ok(Proof::Root),
+            (As::Root, _) => Ok(Proof::Root(login)),
             (As::Credential, Some(secret)) => Ok(Proof::Credential(secret)),
             (As::Credential, None) => Err(VendorFailure::refused(format!(
                 "{} wants the key itself",
-                self.0.title()
+                self.manifest.title()
             ))),
         }
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         call: &Call<'_>,
         root: &RootSecret,
         proof: Proof<'_>,
         values: &Values<'_>,
     ) -> Result<Outgoing, VendorFailure> {
-        Ok(call.request(&self.0, root, proof, call.url(root, values)?, values)?)
+        Ok(call.request(&self.manifest, root, proof, call.url(root, values)?, values)?)
     }
 
     pub(super) fn cannot(&self, what: &str) -> VendorFailure {
-        VendorFailure::refused(format!("dekeys cannot {what} at {}", self.0.title()))
+        VendorFailure::refused(format!("dekeys cannot {what} at {}", self.manifest.title()))
     }
 
     /// Reads all pages and keeps the keys whose name is wanted. A list that moved while it was read is read again.
-    async fn pages(
+    pub(super) async fn pages(
         &self,
         egress: &Egress,
         root: &RootSecret,
@@ -352,7 +264,8 @@ impl Declared {
         root: &RootSecret,
         wanted: &impl Fn(&str) -> bool,
     ) -> Result<Option<Vec<Found>>, VendorFailure> {
-        let mut pages = Pages::first(self, root)?;
+        let login = self.login(egress, root).await?;
+        let mut pages = Pages::first(self, root, login)?;
         let mut kept = Vec::new();
         for _ in 0..MAX_PAGES {
             let Some(found) = pages.read(egress).await? else {
@@ -366,10 +279,10 @@ impl Declared {
         Err(self.incomplete(FailureClass::Unknown, "has more pages than dekeys reads"))
     }
 
-    fn incomplete(&self, class: FailureClass, why: &str) -> VendorFailure {
+    pub(super) fn incomplete(&self, class: FailureClass, why: &str) -> VendorFailure {
         VendorFailure {
             class,
-            ..VendorFailure::refused(format!("the list of {} {why}", self.0.title()))
+            ..VendorFailure::refused(format!("the list of {} {why}", self.manifest.title()))
         }
     }
 }
@@ -378,6 +291,18 @@ impl Declared {
 pub(super) fn other(mut failure: VendorFailure) -> VendorFailure {
     failure.created = Existence::No;
     failure
+}
+
+/// The variables `secret` and `secret.…`.
+pub(super) fn secrets<'a>(
+    values: Values<'a>,
+    secret: &'a SecretText,
+    parts: &'a BTreeMap<String, SecretText>,
+) -> Values<'a> {
+    let whole = values.secret("secret", secret);
+    parts.iter().fold(whole, |values, (name, part)| {
+        values.secret(&format!("secret.{name}"), part)
+    })
 }
 
 fn shape(table: &Shape, name: &str) -> String {

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc2822;
 use super::manifest::Manifest;
 use super::tables::{Rule, RuleClass, RuleCreated};
 use super::template::Wiped;
-use super::words::{RetryAfter, RetryFrom, RetryUnit};
+use super::words::{Pointer, RetryAfter, RetryFrom, RetryUnit};
 use super::{Existence, FailureClass, VendorFailure};
 use crate::base::egress::{EgressError, Incoming};
 use crate::base::time::Ttl;
@@ -24,10 +24,25 @@ pub(super) fn json(incoming: &Incoming) -> Option<Wiped> {
 
 /// Whether a 2xx answer says inside that it is an error.
 pub(super) fn succeeded(manifest: &Manifest, body: Option<&Wiped>) -> bool {
-    let Some(success) = &manifest.errors.success else {
-        return true;
-    };
-    body.and_then(|body| success.pointer.get(&body.0)) == Some(&success.equals)
+    let said = |pointer: &Pointer| body.and_then(|body| pointer.get(&body.0));
+    let errors = &manifest.errors;
+    let named = errors
+        .success
+        .as_ref()
+        .is_none_or(|success| said(&success.pointer) == Some(&success.equals));
+    named && !errors.fail_if.iter().filter_map(said).any(is_something)
+}
+
+/// Whether a value stands for anything: not null, false, or empty.
+pub(super) fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(yes) => *yes,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) => true,
+    }
 }
 
 /// The failure that an answer stands for.

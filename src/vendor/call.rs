@@ -67,7 +67,8 @@ impl<'m> From<&'m ListTable> for Call<'m> {
 /// Who a request is made as.
 #[derive(Clone, Copy)]
 pub(crate) enum Proof<'a> {
-    Root,
+    /// As the root credential; the token of its login, where it needs one.
+    Root(Option<&'a SecretText>),
     Credential(&'a SecretText),
 }
 
@@ -85,13 +86,20 @@ impl Call<'_> {
 
     /// The address of the call.
     pub(crate) fn url(&self, root: &RootSecret, values: &Values<'_>) -> Result<Url, VendorError> {
-        let base = &root.destination().base;
+        let destination = root.destination();
         let path = self.path.render_path(values)?;
-        let text = format!("{}{}", base.as_str().trim_end_matches('/'), *path);
+        let text = if path.starts_with('/') {
+            format!("{}{}", destination.base.as_str().trim_end_matches('/'), *path)
+        } else {
+            path.to_string()
+        };
         let mut url = Url::parse(&text).map_err(|_| TemplateError::Path)?;
         // The parser folds what it takes for a step up; nothing may have been folded.
         if url.as_str() != text {
             return Err(TemplateError::Path.into());
+        }
+        if !path.starts_with('/') {
+            url = destination.at(&url)?;
         }
         for (key, value) in self.query {
             if let Some(value) = value.render(values)? {
@@ -107,17 +115,24 @@ impl Call<'_> {
         manifest: &Manifest,
         root: &RootSecret,
         proof: Proof<'_>,
-        mut url: Url,
+        url: Url,
         values: &Values<'_>,
     ) -> Result<Outgoing, VendorError> {
+        let mut outgoing = self.unproven(manifest, url, values)?;
+        let (url, headers) = (&mut outgoing.url, &mut outgoing.headers);
+        match proof {
+            Proof::Root(login) => authorize_root(manifest, root, login, url, headers)?,
+            Proof::Credential(secret) => authorize_credential(manifest, root, secret, url, headers)?,
+        }
+        Ok(outgoing)
+    }
+
+    /// The request to `url` without proof. Who sends it must have checked the place.
+    pub(super) fn unproven(&self, manifest: &Manifest, url: Url, values: &Values<'_>) -> Result<Outgoing, VendorError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         set_headers(&mut headers, &manifest.http.headers, values)?;
         set_headers(&mut headers, self.headers, values)?;
-        match proof {
-            Proof::Root => authorize_root(manifest, root, &url, &mut headers)?,
-            Proof::Credential(secret) => authorize_credential(manifest, root, secret, &mut url, &mut headers)?,
-        }
         let mut outgoing = Outgoing::new(self.verb.method(), url);
         outgoing.body = self.body(values, &mut headers)?;
         outgoing.headers = headers;
@@ -141,6 +156,12 @@ impl Call<'_> {
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
         Ok(bytes)
     }
+}
+
+/// For calls that have no query.
+pub(super) const fn no_texts() -> &'static BTreeMap<String, Text> {
+    static NONE: BTreeMap<String, Text> = BTreeMap::new();
+    &NONE
 }
 
 /// A table as a form; lists and tables inside become JSON text, as Twilio wants its policies.

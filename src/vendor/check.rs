@@ -8,8 +8,11 @@ use url::Url;
 
 use super::call::Call;
 use super::findings::{Reader, suggestion};
+use super::inject::placeholders;
+use super::login::Login;
+use super::made::IdFrom;
 use super::manifest::Manifest;
-use super::tables::{As, Auth, Evidence, ExpiryUnit, Slot};
+use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Slot};
 use super::template::Text;
 
 /// Notes everything that is inconsistent.
@@ -120,10 +123,56 @@ fn root(manifest: &Manifest, reader: &mut Reader<'_>) {
                 &names(manifest, &["root", "params"]),
             );
         }
+        Auth::Query { params } => {
+            for (name, text) in params {
+                variables(reader, &format!("/root/auth/params/{name}"), text, &known);
+            }
+        }
+        Auth::Login(login) => check_login(manifest, reader, login),
         Auth::None {} => {}
     }
     if manifest.root.fields.is_empty() {
         reader.wrong("/root/fields", "a root credential has at least one field", None);
+    }
+}
+
+fn check_login(manifest: &Manifest, reader: &mut Reader<'_>, login: &Login) {
+    let known = names(manifest, &["root", "params"]);
+    let params = names(manifest, &["params"]);
+    place(manifest, reader, "/root/auth/url", &login.url, &params);
+    for (pointer, text) in login.body.iter().flat_map(super::template::Tree::texts) {
+        variables(reader, &format!("/root/auth/body{pointer}"), text, &known);
+    }
+    headers(reader, "/root/auth/headers", &login.headers, &known);
+    if let Some(pair) = &login.basic {
+        variables(reader, "/root/auth/basic/user", &pair.user, &known);
+        variables(reader, "/root/auth/basic/password", &pair.password, &known);
+    }
+    if !login.format.contains("{token}") || !good_header(&login.header) {
+        let message = "the token needs a header that may be set and `{token}` in its format";
+        reader.wrong("/root/auth/format", message, None);
+    }
+}
+
+/// A path after the base, or an address on one of the hosts.
+fn place(manifest: &Manifest, reader: &mut Reader<'_>, path: &str, text: &Text, known: &[String]) {
+    variables(reader, path, text, known);
+    let source = text.source();
+    let stepping = source.split('/').any(|segment| matches!(segment, "." | ".."));
+    let elsewhere = source
+        .strip_prefix("https://")
+        .map(|rest| rest.split('/').next().unwrap_or_default());
+    let known_host = elsewhere.is_none_or(|host| manifest.http.hosts.iter().any(|known| known.source() == host));
+    if !known_host {
+        let hosts = manifest.http.hosts.iter().map(Text::source);
+        let fix = suggestion(elsewhere.unwrap_or_default(), hosts);
+        reader.wrong(path, "the host of this address is not among `http.hosts`", fix);
+    }
+    let begins = source.starts_with('/') || elsewhere.is_some();
+    if !begins || stepping || sample(text).contains(['?', '#', '\\', ' ']) {
+        let message = "a path begins with `/` (or `https://` and one of the hosts) and has no query, no step up and no \
+                       space";
+        reader.wrong(path, message, None);
     }
 }
 
@@ -133,11 +182,38 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
             check_call(manifest, reader, &call, own);
         }
     };
-    let made = ["name", "expires", "scopes", "scope", "budget.usd", "idempotency_key"];
+    let made = [
+        "name",
+        "expires",
+        "scopes",
+        "scope",
+        "budget.usd",
+        "idempotency_key",
+        "generated",
+    ];
+    let parts = parts(manifest);
+    let one = |names: &[&'static str]| {
+        names
+            .iter()
+            .copied()
+            .chain(parts.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+    };
     each(manifest.create.as_ref().map(Call::from), &made);
     each(manifest.list.as_ref().map(Call::from), &[]);
-    each(manifest.revoke.as_ref().map(Call::from), &["id", "secret"]);
-    each(manifest.probe.as_ref().map(Call::from), &["secret"]);
+    each(manifest.revoke.as_ref().map(Call::from), &one(&["id", "secret"]));
+    each(manifest.probe.as_ref().map(Call::from), &one(&["secret"]));
+    let after = manifest.create.iter().flat_map(|create| &create.then);
+    let before = manifest.revoke.iter().flat_map(|revoke| &revoke.first);
+    for step in after {
+        each(
+            Some(Call::from(step)),
+            &one(&["id", "secret", "name", "expires", "scopes", "scope"]),
+        );
+    }
+    for step in before {
+        each(Some(Call::from(step)), &one(&["id", "secret"]));
+    }
     let empty_ok = [
         ("/create/ok", manifest.create.as_ref().map(|table| &table.ok)),
         ("/list/ok", manifest.list.as_ref().map(|table| &table.ok)),
@@ -156,16 +232,7 @@ fn check_call(manifest: &Manifest, reader: &mut Reader<'_>, call: &Call<'_>, own
     let mut plain = names(manifest, &["params"]);
     plain.extend(own.iter().map(|name| (*name).to_owned()));
     let path = format!("/{table}/path");
-    variables(reader, &path, call.path, &plain);
-    let source = call.path.source();
-    let stepping = source.split('/').any(|segment| matches!(segment, "." | ".."));
-    if !source.starts_with('/') || stepping || sample(call.path).contains(['?', '#', '\\', ' ']) {
-        reader.wrong(
-            &path,
-            "a path begins with `/` and has no query, no step up and no space",
-            None,
-        );
-    }
+    place(manifest, reader, &path, call.path, &plain);
     for (key, text) in call.query {
         variables(reader, &format!("/{table}/query/{key}"), text, &plain);
     }
@@ -180,6 +247,7 @@ fn check_call(manifest: &Manifest, reader: &mut Reader<'_>, call: &Call<'_>, own
 fn create(manifest: &Manifest, reader: &mut Reader<'_>) {
     let Some(create) = &manifest.create else { return };
     let call = Call::from(create);
+    key(create, reader);
     if !call.uses("name") && manifest.vendor.class < 3 {
         reader.wrong("/create", "classes 1 and 2 give each key its `${name}`", None);
     }
@@ -214,6 +282,44 @@ fn create(manifest: &Manifest, reader: &mut Reader<'_>) {
     }
 }
 
+/// Where a made key and its id come from: each from one place.
+fn key(create: &CreateTable, reader: &mut Reader<'_>) {
+    let from = [
+        create.secret.is_some(),
+        !create.fields.is_empty(),
+        create.generate.is_some(),
+    ];
+    let drawn_field = create.generate.is_some() && !create.fields.is_empty() && create.secret.is_none();
+    if from.iter().filter(|given| **given).count() != 1 && !drawn_field {
+        let message = "the key comes from one of `secret`, `fields` and `generate`";
+        reader.wrong("/create/secret", message, None);
+    }
+    if create
+        .generate
+        .as_ref()
+        .is_some_and(|generate| !(24..=128).contains(&generate.length))
+    {
+        reader.wrong(
+            "/create/generate/length",
+            "a secret of ours has 24 to 128 characters",
+            None,
+        );
+    }
+    if create.generate.is_some() != Call::from(create).uses("generated") {
+        reader.wrong("/create/generate", "`generate` and `${generated}` go together", None);
+    }
+    if (create.id_from == IdFrom::Answer) != create.id.is_some() {
+        let fix = Some("give `id`, or say `id_from = \"list\"`, `\"name\"` or `\"secret\"`".to_owned());
+        reader.wrong("/create/id", "the id of a key comes from one place", fix);
+    }
+}
+
+/// The variables of a key of several fields.
+fn parts(manifest: &Manifest) -> Vec<String> {
+    let fields = manifest.create.iter().flat_map(|create| create.fields.keys());
+    fields.map(|name| format!("secret.{name}")).collect()
+}
+
 /// `{}` and `null` stand for a scope the vendor has no word for.
 pub(super) fn is_empty(value: &serde_json::Value) -> bool {
     value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
@@ -222,7 +328,8 @@ pub(super) fn is_empty(value: &serde_json::Value) -> bool {
 fn revoke(manifest: &Manifest, reader: &mut Reader<'_>) {
     let Some(revoke) = &manifest.revoke else { return };
     let call = Call::from(revoke);
-    if revoke.as_ == As::Root && !call.uses("id") && !call.uses("secret") {
+    let part = parts(manifest).iter().any(|part| call.uses(part));
+    if revoke.as_ == As::Root && !call.uses("id") && !call.uses("secret") && !part {
         reader.wrong(
             "/revoke",
             "which key is to end must be said with `${id}` or `${secret}`",
@@ -250,14 +357,29 @@ fn proxy(manifest: &Manifest, reader: &mut Reader<'_>) {
             None,
         );
     }
+    let known: BTreeSet<&str> = match &manifest.create {
+        Some(create) if !create.fields.is_empty() => create.fields.keys().map(String::as_str).collect(),
+        None if manifest.root.fields.len() > 1 => manifest.root.fields.keys().map(String::as_str).collect(),
+        _ => BTreeSet::from(["secret"]),
+    };
+    let has = |format: &str| placeholders(format).any(|name| known.contains(name));
+    let strange = |format: &str| placeholders(format).any(|name| !known.contains(name));
     for (index, slot) in manifest.proxy.inject.iter().enumerate() {
         let (carries, named) = match slot {
-            Slot::Header { name, format } => (format.contains("{secret}"), good_header(name)),
-            Slot::Query { name, format } => (format.contains("{secret}"), !name.is_empty()),
-            Slot::Basic { user, password } => (user.contains("{secret}") || password.contains("{secret}"), true),
+            Slot::Header { name, format } => (has(format) && !strange(format), good_header(name)),
+            Slot::Query { name, format } => (has(format) && !strange(format), !name.is_empty()),
+            Slot::Basic { user, password } => (
+                (has(user) || has(password)) && !strange(user) && !strange(password),
+                true,
+            ),
         };
         if !carries || !named {
-            let message = "a place for the key needs a name that may be set and `{secret}` in its format";
+            let names = known
+                .iter()
+                .map(|name| format!("`{{{name}}}`"))
+                .collect::<Vec<_>>()
+                .join(" or ");
+            let message = format!("a place for the key needs a name that may be set and {names} in its format");
             reader.wrong(&format!("/proxy/inject/{index}"), message, None);
         }
     }

@@ -19,7 +19,10 @@ pub(crate) fn sent(unit: ExpiryUnit, now: Timestamp, expires: Timestamp) -> Opti
         ExpiryUnit::UnixS => up(expires.as_millis(), 1000).into(),
         ExpiryUnit::UnixMs => expires.as_millis().into(),
         ExpiryUnit::Seconds => up(left, 1000).max(1).into(),
+        ExpiryUnit::MinutesCeil => up(left, 60_000).max(1).into(),
         ExpiryUnit::HoursCeil => up(left, 3_600_000).max(1).into(),
+        ExpiryUnit::DaysCeil => up(left, DAY_MS).max(1).into(),
+        ExpiryUnit::Duration => format!("{}m", up(left, 60_000).max(1)).into(),
         ExpiryUnit::DateCeil => date(up(expires.as_millis(), DAY_MS))?.into(),
     })
 }
@@ -29,18 +32,31 @@ pub(crate) fn sent(unit: ExpiryUnit, now: Timestamp, expires: Timestamp) -> Opti
 pub(crate) fn read(unit: ExpiryUnit, value: &Value, now: Timestamp) -> Option<Timestamp> {
     let number = match value {
         Value::Number(number) => number.as_i64()?,
-        Value::String(text) => match text.parse() {
-            Ok(number) => number,
-            Err(_) => return Timestamp::parse_rfc3339(text).or_else(|| midnight(text)),
-        },
+        Value::String(text) => {
+            let Ok(number) = text.parse() else {
+                return written(unit, text, now);
+            };
+            number
+        }
         _ => return None,
     };
     match unit {
-        ExpiryUnit::Rfc3339Utc | ExpiryUnit::DateCeil | ExpiryUnit::None => None,
+        ExpiryUnit::Rfc3339Utc | ExpiryUnit::DateCeil | ExpiryUnit::Duration | ExpiryUnit::None => None,
         ExpiryUnit::UnixS => Some(Timestamp::from_secs(number)),
         ExpiryUnit::UnixMs => Some(Timestamp::from_millis(number)),
         ExpiryUnit::Seconds => Some(now.plus(Ttl::from_secs(number))),
+        ExpiryUnit::MinutesCeil => Some(now.plus(Ttl::from_secs(number.saturating_mul(60)))),
+        ExpiryUnit::DaysCeil => Some(now.plus(Ttl::from_millis(number.saturating_mul(DAY_MS)))),
         ExpiryUnit::HoursCeil => Some(now.plus(Ttl::from_secs(number.saturating_mul(3600)))),
+    }
+}
+
+/// A time, a date, or a span in minutes.
+fn written(unit: ExpiryUnit, text: &str, now: Timestamp) -> Option<Timestamp> {
+    let minutes = text.strip_suffix('m').filter(|_| unit == ExpiryUnit::Duration);
+    match minutes.and_then(|minutes| minutes.parse::<i64>().ok()) {
+        Some(minutes) => Some(now.plus(Ttl::from_secs(minutes.saturating_mul(60)))),
+        None => Timestamp::parse_rfc3339(text).or_else(|| midnight(text)),
     }
 }
 
@@ -73,7 +89,10 @@ mod tests {
             (ExpiryUnit::UnixS, json!(now.as_secs() + 901)),
             (ExpiryUnit::UnixMs, json!(now.as_millis() + 900_001)),
             (ExpiryUnit::Seconds, json!(901)),
+            (ExpiryUnit::MinutesCeil, json!(16)),
             (ExpiryUnit::HoursCeil, json!(1)),
+            (ExpiryUnit::DaysCeil, json!(1)),
+            (ExpiryUnit::Duration, json!("16m")),
             (ExpiryUnit::DateCeil, json!("2026-11-21")),
         ];
         for (unit, value) in cases {

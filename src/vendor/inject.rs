@@ -18,9 +18,11 @@ use zeroize::Zeroizing;
 
 use super::VendorError;
 use super::check::is_host;
+use super::login::Login;
 use super::manifest::Manifest;
 use super::tables::{Auth, Slot};
 use super::template::{TemplateError, Text, Values, Wiped, header_value};
+use crate::base::canonical::Digest;
 use crate::base::egress::Origin;
 use crate::base::secret::{SecretBytes, SecretText};
 
@@ -39,6 +41,29 @@ pub struct Destination {
     pub params: BTreeMap<String, String>,
     /// The manifest's auth style when the credential was entered.
     pub auth: Value,
+}
+
+impl Destination {
+    /// An address of the manifest as this credential may call it: a test instance moves all hosts to its own.
+    pub(super) fn at(&self, url: &Url) -> Result<Url, VendorError> {
+        let origin = Origin::of(url).ok_or(VendorError::Base)?;
+        if self.origins.iter().any(|known| known == origin.as_str()) {
+            return Ok(url.clone());
+        }
+        let same = |host: &String| {
+            Url::parse(&format!("https://{host}"))
+                .ok()
+                .and_then(|url| Origin::of(&url))
+                == Some(origin.clone())
+        };
+        let named = self.hosts.iter().any(same);
+        if !named {
+            return Err(VendorError::OtherPlace);
+        }
+        let mut there = self.base.clone();
+        there.set_path("/");
+        moved(url, &there)
+    }
 }
 
 /// A root credential, opened: its secret fields and its destination.
@@ -77,6 +102,32 @@ impl RootSecret {
     /// Where it may be sent.
     pub const fn destination(&self) -> &Destination {
         &self.destination
+    }
+
+    /// The credential as a key, for vendors where dekeys makes none: its one field, or all fields as a JSON object
+    /// (see [`fields`]).
+    #[must_use]
+    pub fn key(&self) -> SecretText {
+        let mut named = self.fields.iter();
+        if let (Some((_, only)), None) = (named.next(), named.next()) {
+            return SecretText::new(only.expose().to_owned());
+        }
+        let texts = self.fields.iter();
+        let texts = texts.map(|(name, secret)| (name.clone(), Value::String(secret.expose().to_owned())));
+        let whole = Wiped(Value::Object(texts.collect()));
+        SecretText::new(whole.0.to_string())
+    }
+
+    /// A digest of the whole credential, by which what belongs to it is remembered in memory.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut text = Zeroizing::new(serde_json::to_string(&self.destination).unwrap_or_default());
+        for (name, secret) in &self.fields {
+            text.push_str(name);
+            text.push('\0');
+            text.push_str(secret.expose());
+            text.push('\0');
+        }
+        Digest::of(text.as_bytes())
     }
 
     /// The variables `root.…` and `params.…`.
@@ -168,7 +219,7 @@ fn destination(
 }
 
 /// `base` with scheme, host and port of `other`.
-fn moved(base: &Url, other: &Url) -> Result<Url, VendorError> {
+pub(super) fn moved(base: &Url, other: &Url) -> Result<Url, VendorError> {
     let only_origin = other.path() == "/" && other.query().is_none() && other.fragment().is_none();
     if !only_origin || !other.username().is_empty() || !matches!(other.scheme(), "http" | "https") {
         return Err(VendorError::Base);
@@ -248,13 +299,25 @@ fn admit(manifest: &Manifest, root: &RootSecret, url: &Url) -> Result<(), Vendor
 pub(crate) fn authorize_root(
     manifest: &Manifest,
     root: &RootSecret,
-    url: &Url,
+    login: Option<&SecretText>,
+    url: &mut Url,
     headers: &mut HeaderMap,
 ) -> Result<(), VendorError> {
     admit(manifest, root, url)?;
     let values = root.values();
     match &manifest.root.auth {
         Auth::None {} => {}
+        Auth::Query { params } => {
+            for (name, text) in params {
+                url.query_pairs_mut().append_pair(name, &filled(text, &values)?);
+            }
+        }
+        Auth::Login(table) => {
+            let token = login.ok_or_else(|| TemplateError::Unset("token".to_owned()))?;
+            let name = HeaderName::from_bytes(table.header.as_bytes()).map_err(|_| TemplateError::Header)?;
+            let value = Zeroizing::new(table.format.replace("{token}", token.expose()));
+            headers.insert(name, header_value(&value)?);
+        }
         Auth::Bearer { value } => {
             let token = filled(value, &values)?;
             headers.insert(
@@ -295,15 +358,15 @@ pub(crate) fn authorize_credential(
 /// # Errors
 /// When the key cannot stand in a header.
 pub fn inject(slots: &[Slot], secret: &SecretText, url: &mut Url, headers: &mut HeaderMap) -> Result<(), VendorError> {
-    let with = |format: &str| Zeroizing::new(format.replace("{secret}", secret.expose()));
+    let with = |format: &str| put(format, secret);
     for slot in slots {
         match slot {
             Slot::Header { name, format } => {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
-                headers.insert(name, header_value(&with(format))?);
+                headers.insert(name, header_value(&with(format)?)?);
             }
             Slot::Basic { user, password } => {
-                headers.insert(AUTHORIZATION, basic(&with(user), &with(password))?);
+                headers.insert(AUTHORIZATION, basic(&with(user)?, &with(password)?)?);
             }
             Slot::Query { name, format } => {
                 let kept: Vec<(String, String)> = url
@@ -314,9 +377,95 @@ pub fn inject(slots: &[Slot], secret: &SecretText, url: &mut Url, headers: &mut 
                 url.query_pairs_mut()
                     .clear()
                     .extend_pairs(kept)
-                    .append_pair(name, &with(format));
+                    .append_pair(name, &with(format)?);
             }
         }
+    }
+    Ok(())
+}
+
+/// A format filled in: `{secret}` is the whole key, `{name}` one field of a key that has several.
+fn put(format: &str, secret: &SecretText) -> Result<Zeroizing<String>, VendorError> {
+    let parts = placeholders(format)
+        .any(|name| name != "secret")
+        .then(|| fields(secret));
+    let mut out = Zeroizing::new(String::with_capacity(format.len() + secret.expose().len()));
+    let mut rest = format;
+    while let Some((before, name, after)) = next_placeholder(rest) {
+        out.push_str(before);
+        let field = parts.as_ref().and_then(|parts| parts.get(name));
+        match (name, field) {
+            (_, Some(field)) => out.push_str(field.expose()),
+            ("secret", None) => out.push_str(secret.expose()),
+            (other, None) => return Err(TemplateError::Unset(other.to_owned()).into()),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The names between braces in a format, in order.
+pub(super) fn placeholders(format: &str) -> impl Iterator<Item = &str> {
+    let mut rest = format;
+    std::iter::from_fn(move || {
+        let (_, name, after) = next_placeholder(rest)?;
+        rest = after;
+        Some(name)
+    })
+}
+
+/// Text before the next `{name}`, the name, and the text after it. Braces around anything else are text.
+fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let mut from = 0;
+    loop {
+        let open = from + text.get(from..)?.find('{')?;
+        let inside = text.get(open + 1..)?;
+        let close = inside.find('}')?;
+        let name = inside.get(..close)?;
+        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Some((text.get(..open)?, name, inside.get(close + 1..)?));
+        }
+        from = open + 1;
+    }
+}
+
+/// What stands for the id of a key that is its own id: a digest, since ids are stored and shown.
+pub(super) fn key_is_id(secret: &SecretText) -> String {
+    let digest = Digest::of(secret.expose().as_bytes());
+    let half = digest.as_bytes().get(..20).unwrap_or_default();
+    format!("digest-{}", crate::base::id::base32_lower(half))
+}
+
+/// The fields of a key that has several; empty for a key that is one text.
+#[must_use]
+pub fn fields(secret: &SecretText) -> BTreeMap<String, SecretText> {
+    if !secret.expose().starts_with('{') {
+        return BTreeMap::new();
+    }
+    let Ok(value) = serde_json::from_str::<Value>(secret.expose()) else {
+        return BTreeMap::new();
+    };
+    let whole = Wiped(value);
+    let named = whole.0.as_object().into_iter().flatten();
+    named
+        .filter_map(|(name, value)| Some((name.clone(), SecretText::new(value.as_str()?.to_owned()))))
+        .collect()
+}
+
+/// Refuses any place that the root credential was not sealed for, and gives the headers of a login's own proof.
+pub(crate) fn authorize_login(
+    manifest: &Manifest,
+    root: &RootSecret,
+    table: &Login,
+    url: &Url,
+    headers: &mut HeaderMap,
+) -> Result<(), VendorError> {
+    admit(manifest, root, url)?;
+    if let Some(pair) = &table.basic {
+        let values = root.values();
+        let value = basic(&filled(&pair.user, &values)?, &filled(&pair.password, &values)?)?;
+        headers.insert(AUTHORIZATION, value);
     }
     Ok(())
 }
@@ -348,6 +497,9 @@ pub struct Injection {
     /// Further places, where a vendor wants the key twice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<InjectionPlace>,
+    /// The names of the fields of a key that has several: formats then name these instead of `{secret}`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
 }
 
 /// Where a key stands, as callers read it: `{"header": "Authorization", "format": "Bearer {secret}"}`.
@@ -404,5 +556,10 @@ pub fn injection(
         base_url: destination(manifest, base_url, params)?.base,
         place: places.next().ok_or(VendorError::Corrupt)?,
         also: places.collect(),
+        fields: manifest
+            .create
+            .iter()
+            .flat_map(|create| create.fields.keys().cloned())
+            .collect(),
     })
 }

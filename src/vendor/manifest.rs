@@ -201,6 +201,8 @@ pub struct Field {
     pub prefix: String,
     /// May be left out.
     pub optional: bool,
+    /// A made-up value that its rules take.
+    pub sample: String,
 }
 
 impl Facts {
@@ -257,6 +259,7 @@ impl Field {
             title: param.title.clone(),
             prefix: String::new(),
             optional: param.optional,
+            sample: param.sample.clone().unwrap_or_else(|| "1a".to_owned()),
         }
     }
 }
@@ -273,6 +276,7 @@ fn root_fields(manifest: &Manifest) -> Vec<Field> {
             title: field.title.clone(),
             prefix: field.prefix.clone(),
             optional: false,
+            sample: String::new(),
         })
         .collect()
 }

@@ -4,6 +4,7 @@
 //! read again.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use http::header::LINK;
 use serde_json::Value;
@@ -12,15 +13,19 @@ use url::Url;
 use super::adapter::{Declared, other};
 use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{Call, Proof};
+use super::inject::key_is_id;
+use super::made::IdFrom;
 use super::tables::{ListTable, Page};
 use super::template::Wiped;
 use super::{Existence, Found, RootSecret, VendorFailure};
 use crate::base::egress::{Egress, Incoming};
+use crate::base::secret::SecretText;
 
 /// A list being read, page by page.
 pub(super) struct Pages<'a> {
     adapter: &'a Declared,
     root: &'a RootSecret,
+    login: Option<Arc<SecretText>>,
     table: &'a ListTable,
     first: Url,
     /// The page to read next; `None` at the end.
@@ -33,12 +38,21 @@ pub(super) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// A list from its beginning.
-    pub(super) fn first(adapter: &'a Declared, root: &'a RootSecret) -> Result<Self, VendorFailure> {
-        let table = adapter.0.list.as_ref().ok_or_else(|| adapter.cannot("list keys"))?;
+    pub(super) fn first(
+        adapter: &'a Declared,
+        root: &'a RootSecret,
+        login: Option<Arc<SecretText>>,
+    ) -> Result<Self, VendorFailure> {
+        let table = adapter
+            .manifest
+            .list
+            .as_ref()
+            .ok_or_else(|| adapter.cannot("list keys"))?;
         let first = Call::from(table).url(root, &root.values())?;
         Ok(Self {
             adapter,
             root,
+            login,
             table,
             next: Some(first_url(&table.page, first.clone())),
             first,
@@ -51,12 +65,18 @@ impl<'a> Pages<'a> {
     /// Reads the next page and gives the keys not seen before; afterwards `next` is `None` at the end. Gives `None`
     /// when keys moved, so that some may have been passed over.
     pub(super) async fn read(&mut self, egress: &Egress) -> Result<Option<Vec<Found>>, VendorFailure> {
-        let manifest = &self.adapter.0;
+        let manifest = &self.adapter.manifest;
         let Some(url) = self.next.take() else {
             return Ok(Some(Vec::new()));
         };
         let call = Call::from(self.table);
-        let outgoing = call.request(manifest, self.root, Proof::Root, url.clone(), &self.root.values())?;
+        let outgoing = call.request(
+            manifest,
+            self.root,
+            Proof::Root(self.login.as_deref()),
+            url.clone(),
+            &self.root.values(),
+        )?;
         let incoming = egress
             .send(outgoing)
             .await
@@ -106,8 +126,15 @@ impl<'a> Pages<'a> {
 
     /// Id and name of one item; a key without a name has an empty one.
     fn item(&self, item: &Value) -> Option<Found> {
+        let id = self.table.id.text(item)?;
+        let itself = self
+            .adapter
+            .manifest
+            .create
+            .as_ref()
+            .is_some_and(|create| create.id_from == IdFrom::Secret);
         Some(Found {
-            vendor_key_id: self.table.id.text(item)?,
+            vendor_key_id: if itself { key_is_id(&SecretText::new(id)) } else { id },
             name: self.table.name.text(item).unwrap_or_default(),
         })
     }

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::login::Login;
+use super::made::{Generate, IdFrom, Poll, Source, Step};
 use super::template::{Text, Tree};
 use super::words::{Charset, Pointer, RetryAfter};
 use crate::model::scope::{Name, Scope};
@@ -76,6 +78,8 @@ pub(crate) struct ParamTable {
     /// Characters allowed, such as `a-z0-9-`.
     pub(crate) charset: Option<Charset>,
     pub(crate) max: Option<usize>,
+    /// A made-up value, for examples and the checks against the vendor's document.
+    pub(crate) sample: Option<String>,
 }
 
 /// `[root]`.
@@ -98,7 +102,7 @@ pub(crate) struct RootField {
 }
 
 /// How the root credential proves itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "style", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Auth {
     /// `Authorization: Bearer …`.
@@ -107,6 +111,10 @@ pub(crate) enum Auth {
     Basic { user: Text, password: Text },
     /// Headers of the vendor's own.
     Header { headers: BTreeMap<String, Text> },
+    /// Query parameters, for vendors that know no other way.
+    Query { params: BTreeMap<String, Text> },
+    /// A call that gives a token for a while: OAuth client credentials, or a vendor's own login.
+    Login(Box<Login>),
     /// Nothing: the secret stands in the bodies.
     None {},
 }
@@ -134,8 +142,14 @@ pub enum ExpiryUnit {
     UnixMs,
     /// Seconds from now.
     Seconds,
+    /// Minutes from now, rounded up.
+    MinutesCeil,
     /// Hours from now, rounded up.
     HoursCeil,
+    /// Days from now, rounded up.
+    DaysCeil,
+    /// A span such as `15m`, in whole minutes, rounded up: Go and Elasticsearch read it alike.
+    Duration,
     /// `2026-11-21`, rounded up to the next midnight in UTC.
     DateCeil,
     /// The vendor ends no key by itself; dekeys does.
@@ -183,7 +197,7 @@ impl Verb {
 }
 
 /// How a body is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Encoding {
     #[default]
@@ -213,14 +227,25 @@ pub(crate) struct CreateTable {
     pub(crate) encoding: Encoding,
     pub(crate) body: Option<Tree>,
     pub(crate) ok: BTreeSet<u16>,
-    pub(crate) secret: Pointer,
-    pub(crate) id: Pointer,
+    /// The key in the answer; absent where it has several `fields` or dekeys draws it.
+    pub(crate) secret: Option<Pointer>,
+    /// A key of several fields: each one's place in the answer.
+    #[serde(default)]
+    pub(crate) fields: BTreeMap<String, Source>,
+    pub(crate) generate: Option<Generate>,
+    pub(crate) id: Option<Pointer>,
+    #[serde(default)]
+    pub(crate) id_from: IdFrom,
     pub(crate) expires: Option<Pointer>,
     pub(crate) expires_unit: Option<ExpiryUnit>,
     #[serde(default)]
     pub(crate) name: Shape,
     #[serde(default)]
     pub(crate) idempotency: Idempotency,
+    pub(crate) poll: Option<Poll>,
+    /// Calls that follow; when one fails the key is ended again.
+    #[serde(default)]
+    pub(crate) then: Vec<Step>,
 }
 
 /// How the vendor-side name is shaped.
@@ -317,6 +342,9 @@ pub(crate) struct RevokeTable {
     pub(crate) as_: As,
     #[serde(default)]
     pub(crate) settle_s: i64,
+    /// Calls that come before, such as taking rights away; what is gone already is no failure.
+    #[serde(default)]
+    pub(crate) first: Vec<Step>,
 }
 
 /// `[rotate]`.
@@ -365,6 +393,8 @@ pub(crate) struct ProbeTable {
 pub(crate) struct ErrorTable {
     pub(crate) rules: Vec<Rule>,
     pub(crate) success: Option<Success>,
+    /// A 2xx answer with something at one of these places is an error: GraphQL.
+    pub(crate) fail_if: Vec<Pointer>,
     pub(crate) retry_after: Vec<RetryAfter>,
     /// Statuses of a creation that prove that nothing was made.
     pub(crate) not_created: Option<BTreeSet<u16>>,

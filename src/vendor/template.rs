@@ -119,6 +119,19 @@ impl Text {
         })
     }
 
+    /// A text that is one variable.
+    pub(crate) fn variable(name: &str) -> Self {
+        let variable = Variable {
+            name: name.to_owned(),
+            filters: Vec::new(),
+            optional: false,
+        };
+        Self {
+            source: format!("${{{name}}}"),
+            pieces: vec![Piece::Variable(variable)],
+        }
+    }
+
     /// The text as written.
     pub(crate) fn source(&self) -> &str {
         &self.source
@@ -413,6 +426,17 @@ impl<'de> Deserialize<'de> for Text {
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.source)
+    }
+}
+
+impl Serialize for Tree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Fixed(value) => value.serialize(serializer),
+            Self::Table(fields) => serializer.collect_map(fields.iter().map(|(key, tree)| (key, tree))),
+            Self::List(items) => serializer.collect_seq(items),
+        }
     }
 }
 

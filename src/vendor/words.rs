@@ -90,6 +90,11 @@ impl Charset {
         Self(vec![('a', 'z'), ('0', '9'), ('-', '-')])
     }
 
+    /// Every character of the set, in order of writing.
+    pub(crate) fn letters(&self) -> Vec<char> {
+        self.0.iter().flat_map(|(from, to)| *from..=*to).collect()
+    }
+
     pub(crate) fn contains(&self, letter: char) -> bool {
         self.0.iter().any(|(from, to)| (*from..=*to).contains(&letter))
     }

@@ -1,23 +1,30 @@
 //! Vendors: the whole life of a key over a real mock server, and what manifests may and may not say.
 #![cfg(test)]
 
+mod life;
 mod openrouter;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dekeys::base::egress::{Egress, Reach};
+use dekeys::base::random::OsRandom;
 use dekeys::base::secret::SecretText;
 use dekeys::base::time::{SystemClock, Ttl};
 use dekeys::mock::{Fault, MockError, MockOptions, MockVendor};
 use dekeys::vendor::{
-    Adapter, Alive, CreateAsk, Created, Existence, FailureClass, Gone, Manifest, RootSecret, VendorError,
+    Adapter, Alive, CreateAsk, Created, Existence, FailureClass, Gone, Logins, Manifest, RootSecret, VendorError,
     VendorFailure, injection, pack_root, shipped,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use url::Url;
+
+fn adapter(manifest: &Manifest) -> Adapter {
+    let clock = Arc::new(SystemClock::default());
+    Adapter::of(&Arc::new(manifest.clone()), &Logins::new(clock))
+}
 
 fn text(name: &str) -> &'static str {
     shipped()
@@ -75,7 +82,7 @@ impl Bench {
         let mock = MockVendor::start(manifest, MockOptions::default()).await.unwrap();
         let packed = pack_root(manifest, Some(mock.url()), &[], fields(&mock)).unwrap();
         Self {
-            adapter: Adapter::of(manifest),
+            adapter: adapter(manifest),
             egress: Egress::new(Reach::Loopback).unwrap(),
             root: RootSecret::unpack(packed).unwrap(),
             mock,
@@ -84,7 +91,7 @@ impl Bench {
 
     async fn create(&self, name: &str) -> Result<Created, VendorFailure> {
         self.adapter
-            .create(&self.egress, &self.root, &ask(name, Ttl::from_mins(5)))
+            .create(&self.egress, &self.root, &ask(name, Ttl::from_mins(5)), &OsRandom)
             .await
     }
 
@@ -135,7 +142,11 @@ async fn a_key_is_made_used_ended_and_dead() {
         let mut asked = ask("dk-one", Ttl::from_mins(5));
         asked.scopes = manifest.facts().scopes.into_iter().take(1).collect();
         asked.cost_cap = Some("0.25 USD".parse().unwrap());
-        let made = bench.adapter.create(&bench.egress, &bench.root, &asked).await.unwrap();
+        let made = bench
+            .adapter
+            .create(&bench.egress, &bench.root, &asked, &OsRandom)
+            .await
+            .unwrap();
         let ends = made.vendor_expires.unwrap();
         assert!(
             ends >= asked.expires && ends < asked.expires.plus(Ttl::from_secs(2)),
@@ -181,12 +192,20 @@ async fn a_vendor_ends_keys_by_itself() {
     asked.expires = asked.now.plus(Ttl::from_millis(1));
     let late = parsed(&[]);
     let late = Bench::new(&late).await;
-    let made = late.adapter.create(&late.egress, &late.root, &asked).await.unwrap();
+    let made = late
+        .adapter
+        .create(&late.egress, &late.root, &asked, &OsRandom)
+        .await
+        .unwrap();
     assert_eq!(late.probe(&made.secret).await, Alive::Dead, "it ended four minutes ago");
     assert_eq!(late.mock.keys()[0].state, "expired");
     assert_eq!(late.revoke(&made.vendor_key_id).await, Ok(Gone::AlreadyGone));
     // In seconds the vendor counts from its own clock.
-    let made = bench.adapter.create(&bench.egress, &bench.root, &asked).await.unwrap();
+    let made = bench
+        .adapter
+        .create(&bench.egress, &bench.root, &asked, &OsRandom)
+        .await
+        .unwrap();
     assert_eq!(made.vendor_expires, Some(asked.now.plus(Ttl::from_secs(1))));
     assert_eq!(bench.probe(&made.secret).await, Alive::Alive);
 }
@@ -271,9 +290,14 @@ async fn an_unreadable_reply_is_maybe_and_one_without_the_key_gives_its_id() {
 
     let keyless = Bench::new(&parsed(&[("secret = \"/key\"", "secret = \"/elsewhere/key\"")])).await;
     // The adapter reads the secret where this vendor does not put it.
-    let adapter = Adapter::of(&manifest("demo"));
+    let adapter = adapter(&manifest("demo"));
     let failure = adapter
-        .create(&keyless.egress, &keyless.root, &ask("dk-x", Ttl::from_mins(1)))
+        .create(
+            &keyless.egress,
+            &keyless.root,
+            &ask("dk-x", Ttl::from_mins(1)),
+            &OsRandom,
+        )
         .await
         .err()
         .unwrap();
@@ -345,7 +369,7 @@ async fn an_unreachable_vendor_made_nothing() {
     let root = RootSecret::unpack(pack_root(&manifest, Some(&gone), &[], fields(&bench.mock)).unwrap()).unwrap();
     let failure = bench
         .adapter
-        .create(&bench.egress, &root, &ask("dk-n", Ttl::from_mins(1)))
+        .create(&bench.egress, &root, &ask("dk-n", Ttl::from_mins(1)), &OsRandom)
         .await
         .err()
         .unwrap();
@@ -384,7 +408,7 @@ async fn what_cannot_be_promised_is_refused_before_anything_is_sent() {
     for asked in asks {
         let failure = bench
             .adapter
-            .create(&bench.egress, &bench.root, &asked)
+            .create(&bench.egress, &bench.root, &asked, &OsRandom)
             .await
             .err()
             .unwrap();
@@ -412,9 +436,9 @@ async fn a_root_credential_goes_nowhere_else() {
         &[("id = \"demo\"", "id = \"other\"")],
     ];
     for change in changes {
-        let adapter = Adapter::of(&parsed(change));
+        let adapter = adapter(&parsed(change));
         let failure = adapter
-            .create(&bench.egress, &bench.root, &ask("dk-t", Ttl::from_mins(1)))
+            .create(&bench.egress, &bench.root, &ask("dk-t", Ttl::from_mins(1)), &OsRandom)
             .await
             .err()
             .unwrap();
@@ -437,10 +461,7 @@ async fn a_root_credential_goes_nowhere_else() {
     let manifest = parsed(&[(old, "{ style = \"url\", from = \"/next\" }")]);
     let packed = pack_root(&manifest, Some(&lying.url), &[], fields(&bench.mock)).unwrap();
     let root = RootSecret::unpack(packed).unwrap();
-    let failure = Adapter::of(&manifest)
-        .find(&bench.egress, &root, "n")
-        .await
-        .unwrap_err();
+    let failure = adapter(&manifest).find(&bench.egress, &root, "n").await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Refused, "{failure}");
     assert_eq!(lying.seen().len(), 1);
 }
@@ -646,14 +667,7 @@ async fn a_mock_says_which_field_it_misses() {
             Ok(_) => "nothing",
         }
     };
-    let probe = "[probe]\nmethod = \"GET\"\npath = \"/key\"\n";
-    let revoke = "[revoke]\nmethod = \"DELETE\"\npath = \"/keys/${id}\"\nok = [204]\n";
     assert_eq!(start(changed(&[])).await, "nothing");
-    assert_eq!(start(changed(&[(probe, "")])).await, "probe");
-    assert_eq!(
-        start(changed(&[(revoke, ""), ("class = 2", "class = 5")])).await,
-        "revoke"
-    );
     assert_eq!(
         start(changed(&[("name = \"${name}\", ", ""), ("class = 2", "class = 3")])).await,
         "${name} in create"
@@ -677,7 +691,7 @@ async fn a_mock_checks_the_root_credential_and_keeps_its_truth_in_a_file() {
     };
     let mock = MockVendor::start(&manifest, options).await.unwrap();
     let egress = Egress::new(Reach::Loopback).unwrap();
-    let adapter = Adapter::of(&manifest);
+    let adapter = adapter(&manifest);
     let root = |key: &str| {
         let fields = vec![("key".to_owned(), SecretText::new(key.to_owned()))];
         RootSecret::unpack(pack_root(&manifest, Some(mock.url()), &[], fields).unwrap()).unwrap()
@@ -686,7 +700,7 @@ async fn a_mock_checks_the_root_credential_and_keeps_its_truth_in_a_file() {
     assert_eq!((failure.class, failure.status), (FailureClass::Auth, Some(401)));
     let good = root("demo-root-mine");
     let made = adapter
-        .create(&egress, &good, &ask("dk-truth", Ttl::from_mins(1)))
+        .create(&egress, &good, &ask("dk-truth", Ttl::from_mins(1)), &OsRandom)
         .await
         .unwrap();
     adapter.revoke(&egress, &good, &made.vendor_key_id, None).await.unwrap();
@@ -816,7 +830,7 @@ async fn a_vendor_that_says_200_and_means_no() {
     let fail = async || {
         bench
             .adapter
-            .create(&bench.egress, &root, &ask("dk", Ttl::from_mins(1)))
+            .create(&bench.egress, &root, &ask("dk", Ttl::from_mins(1)), &OsRandom)
             .await
             .err()
             .unwrap()
@@ -852,7 +866,7 @@ async fn keys_that_end_while_a_list_is_read_hide_no_other() {
     let fields = vec![("key".to_owned(), SecretText::new("sk-or-1".to_owned()))];
     let root = RootSecret::unpack(pack_root(&manifest, Some(&server.url), &[], fields).unwrap()).unwrap();
     let egress = Egress::new(Reach::Loopback).unwrap();
-    let found = Adapter::of(&manifest).list(&egress, &root, "dk-").await.unwrap();
+    let found = adapter(&manifest).list(&egress, &root, "dk-").await.unwrap();
     let ids: Vec<_> = found.iter().map(|found| found.vendor_key_id.as_str()).collect();
     assert_eq!(ids, ["b", "c", "d"]);
     let offsets: Vec<_> = server

@@ -2,9 +2,10 @@
 //! document describes, and the document's example answers are read as they are meant.
 
 use dekeys::base::egress::{Egress, Reach};
+use dekeys::base::random::OsRandom;
 use dekeys::base::secret::SecretText;
 use dekeys::base::time::{Timestamp, Ttl};
-use dekeys::vendor::{Adapter, Alive, CreateAsk, Gone, RootSecret, pack_root};
+use dekeys::vendor::{Alive, CreateAsk, Gone, RootSecret, pack_root};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -73,7 +74,7 @@ async fn openrouter_as_its_own_document_has_it() {
         "0df9e665-d932-5740-b2c7-b52af166bc11".to_owned(),
     )];
     let root = RootSecret::unpack(pack_root(&manifest, Some(&server.url), &params, fields).unwrap()).unwrap();
-    let (egress, adapter) = (Egress::new(Reach::Loopback).unwrap(), Adapter::of(&manifest));
+    let (egress, adapter) = (Egress::new(Reach::Loopback).unwrap(), super::adapter(&manifest));
     let now = Timestamp::parse_rfc3339("2026-11-20T20:00:00Z").unwrap();
     let asked = CreateAsk {
         name: "dk-abcdefgh-aaaaaaaaaaaaaaaaaaaaaaaaaa-1".to_owned(),
@@ -83,7 +84,7 @@ async fn openrouter_as_its_own_document_has_it() {
         cost_cap: Some("0.25 USD".parse().unwrap()),
         idempotency_key: "op".to_owned(),
     };
-    let created = adapter.create(&egress, &root, &asked).await.unwrap();
+    let created = adapter.create(&egress, &root, &asked, &OsRandom).await.unwrap();
     assert_eq!(made["key"], created.secret.expose());
     assert_eq!(made["data"]["hash"], created.vendor_key_id.as_str());
     let said = Timestamp::parse_rfc3339(made["data"]["expires_at"].as_str().unwrap());
