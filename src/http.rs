@@ -27,12 +27,12 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::id::RequestId;
-use crate::operations::{Group, Method, Operation, operations};
+use crate::operations::{Group, Method, Operation, Who, operations};
 use crate::problem::{self, Problem};
 use crate::service::App;
-use crate::service::caller::{self, Context};
+use crate::service::caller::{self, Charging, Context};
 use crate::service::error::Error;
-use answer::Answer;
+use answer::{Answer, Refused};
 use input::Input;
 
 /// How long requests under way may take once the server ends.
@@ -49,6 +49,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Time for the body.
     pub body_timeout: Duration,
+    /// Time for the work, from the read request to the answer.
+    pub request_timeout: Duration,
     /// Connections at once.
     pub connections: usize,
 }
@@ -60,6 +62,7 @@ impl Default for Limits {
             header: 16 * 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_mins(1),
             connections: 4096,
         }
     }
@@ -133,35 +136,62 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
     let id = RequestId::new(app.now(), app.random.as_ref());
     let outcome = match input::read(surface, operation, path, request).await {
         Err(refused) => Err(refused),
-        Ok(input) => perform(surface, operation, &input, id).await,
+        Ok(input) => in_time(surface, operation, input, id).await,
     };
     answer::write(app, id, outcome)
 }
 
-async fn perform(
+/// Performs within the time one request may take. What changes something is not broken off when that is over: it goes
+/// on, and the answer says so.
+async fn in_time(
     surface: &Surface,
     operation: &'static Operation,
-    input: &Input,
+    input: Input,
     id: RequestId,
-) -> Result<Answer, answer::Refused> {
-    let app = &surface.app;
+) -> Result<Answer, Refused> {
+    let limit = surface.limits.request_timeout;
+    let charging = if operation.who == Who::Buyer {
+        Charging::watched()
+    } else {
+        Charging::default()
+    };
+    let mut work = Box::pin(perform(surface.app.clone(), operation, input, id, charging.clone()));
+    if let Ok(outcome) = tokio::time::timeout(limit, &mut work).await {
+        return outcome;
+    }
+    if operation.method == Method::Get {
+        return Err(Refused::late_read(limit));
+    }
+    tokio::spawn(async move {
+        let code = work.await.err().map(|refused| refused.problem().code.code);
+        tracing::warn!(request = %id, operation = operation.id, code, "a request was answered before its work ended");
+    });
+    Err(charging
+        .grant()
+        .map_or_else(|| Refused::late(limit), |grant| Error::PaymentUnknown(grant).into()))
+}
+
+async fn perform(
+    app: App,
+    operation: &'static Operation,
+    input: Input,
+    id: RequestId,
+    charging: Charging,
+) -> Result<Answer, Refused> {
+    let (app, input) = (&app, &input);
     if app.is_sealed() && !operation.while_sealed {
         return Err(Error::Sealed.into());
     }
-    let context = if operation.while_sealed {
+    let mut context = if operation.while_sealed {
         Context::anonymous(id)
     } else {
         caller::identify(app, &input.parts(), input.bearer(), id).await?
     };
+    context.charging = charging;
     dispatch(app, operation, context, input).await
 }
 
-async fn dispatch(
-    app: &App,
-    operation: &Operation,
-    context: Context,
-    input: &Input,
-) -> Result<Answer, answer::Refused> {
+async fn dispatch(app: &App, operation: &Operation, context: Context, input: &Input) -> Result<Answer, Refused> {
     let context = &context;
     match operation.group {
         Group::System => system::answer(app, operation.id, context, input).await,

@@ -303,7 +303,7 @@ mod tests {
                 7 => matches!(code.status, 202 | 403),
                 8 => matches!(code.status, 501 | 503),
                 9 => matches!(code.status, 409 | 412 | 422),
-                10 => code.retryable && matches!(code.status, 202 | 408 | 409 | 429 | 500 | 502 | 503),
+                10 => code.retryable && matches!(code.status, 202 | 408 | 409 | 429 | 500 | 502..=504),
                 _ => !code.retryable,
             };
             assert!(fits, "{}: status {}, exit {}", code.code, code.status, code.exit);

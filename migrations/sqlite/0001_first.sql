@@ -269,7 +269,7 @@ CREATE TABLE idempotency (
     PRIMARY KEY (scope, name)
 ) STRICT;
 
--- The audit log. n is dense; digest = BLAKE3(prev || n || body). A leaf is the event's place in the Merkle tree.
+-- The audit log. n is dense; digest = BLAKE3(prev || n || body). Event n is leaf n - 1 of the Merkle tree.
 CREATE TABLE events (
     n INTEGER NOT NULL PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -280,13 +280,10 @@ CREATE TABLE events (
     body TEXT NOT NULL,
     prev BLOB NOT NULL,
     digest BLOB NOT NULL,
-    leaf INTEGER,
     created INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX events_object ON events (object, n);
 CREATE INDEX events_kind ON events (kind, n);
-CREATE INDEX events_unnumbered ON events (n) WHERE leaf IS NULL;
-CREATE UNIQUE INDEX events_leaf ON events (leaf) WHERE leaf IS NOT NULL;
 
 -- The Merkle tree: its size and right edge, and the hash of every complete subtree.
 CREATE TABLE tree_state (

@@ -101,7 +101,7 @@ impl Purchase<'_> {
                 self.until = self.until.max(patience);
                 Ok(())
             }
-            "approval_pending" | "payment_unknown" | "purchase_under_way" if context.now() < self.until => {
+            "approval_pending" | "payment_unknown" | "idempotency_running" | "request_timeout" if context.now() < self.until => {
                 if !self.told {
                     self.told = true;
                     context.say(&format!("{}; waiting", refused.title))?;

@@ -1,6 +1,7 @@
 //! Answers: JSON or a problem document, always with the request's id, never cacheable unless public.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::id::RequestId;
+use crate::base::time::Ttl;
 use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::error::Error;
@@ -151,7 +153,26 @@ impl Refused {
     }
 
     pub(super) fn slow_body() -> Self {
-        Problem::new(problem::REQUEST_TIMEOUT, "the body did not arrive in time").into()
+        Problem::new(problem::BODY_TIMEOUT, "the body did not arrive in time").into()
+    }
+
+    /// The work goes on.
+    pub(super) fn late(limit: Duration) -> Self {
+        let detail = format!(
+            "the work takes longer than {}; what was begun goes on here",
+            spelled(limit)
+        );
+        Problem::new(problem::REQUEST_TIMEOUT, detail)
+            .retry_after(Ttl::from_secs(5))
+            .into()
+    }
+
+    /// Nothing was begun that could go on.
+    pub(super) fn late_read(limit: Duration) -> Self {
+        let detail = format!("reading took longer than {} and was broken off", spelled(limit));
+        Problem::new(problem::REQUEST_TIMEOUT, detail)
+            .retry_after(Ttl::from_secs(5))
+            .into()
     }
 
     pub(super) fn broken_body() -> Self {
@@ -189,6 +210,10 @@ impl Refused {
         )
         .into()
     }
+}
+
+fn spelled(limit: Duration) -> Ttl {
+    Ttl::from_millis(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Writes the outcome of a request.

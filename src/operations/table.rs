@@ -48,6 +48,8 @@ pub const EVERYWHERE: &[&str] = &[
     "body_too_large",
     "invalid_token",
     "signature_invalid",
+    "clock_skew",
+    "body_timeout",
     "request_timeout",
     "signature_required",
     "not_allowed",

@@ -74,10 +74,14 @@ codes! {
         cause "The address exists, but not with this method."
         fix "Use a method of the `Allow` header."
         example "`/v1/resolve` takes POST";
-    REQUEST_TIMEOUT = 408 10 true "request_timeout" "the request took too long"
-        cause "The head or the body of the request did not arrive in time, or the work took too long."
-        fix "Send the request again, with the same `Idempotency-Key` if it has one."
-        example "the body did not arrive within 30s";
+    BODY_TIMEOUT = 408 10 true "body_timeout" "the request did not arrive in time"
+        cause "The body of the request did not arrive within `limits.body_timeout`. Nothing was done."
+        fix "Send the request again."
+        example "the body did not arrive in time";
+    REQUEST_TIMEOUT = 504 10 true "request_timeout" "the work takes too long"
+        cause "The work on the request takes longer than `limits.request_timeout`: a vendor or the database is slow. What changes something is never broken off; it goes on, and its outcome is in the events. Reading is broken off."
+        fix "Look how it ended before you repeat it (`dekeys grant ls`, `dekeys audit tail`). With the same `Idempotency-Key` or the same payment nothing is done or charged twice."
+        example "the work takes longer than 1m; what was begun goes on here";
     WRONG_MODE = 403 5 false "wrong_mode" "this cannot be done in this mode"
         cause "A live instance refuses what only tests may do, and a test instance never touches the world."
         fix "Use an instance of the other mode; the mode is fixed by `dekeys init`."
@@ -100,9 +104,13 @@ codes! {
         fix "Sign the request with your Ed25519 key; the command line does so with `--key-file`."
         example "resolving needs the prim's signature or session";
     SIGNATURE_INVALID = 401 4 false "signature_invalid" "the signature is not valid"
-        cause "The signature does not fit the request, its key is not registered, it covers too little, or it was made too long ago."
-        fix "Sign method, address, `content-digest` and `authorization`, with `created` within 60 s; check the clock."
-        example "the signature is 94 s old; at most 60 s are accepted";
+        cause "The signature does not fit the request, or it covers too little."
+        fix "Sign method, address, `content-digest` and `authorization` of this very request with the registered key."
+        example "the signature does not fit the request or its key";
+    CLOCK_SKEW = 401 4 false "clock_skew" "the clocks differ too much"
+        cause "The signature was made more than 60 s ago, or more than 30 s ahead, by this server's clock; `detail` has its time. A payment of another time is `payment_invalid`, since its terms are then sent anew."
+        fix "Set the clock of the machine that signs (`timedatectl set-ntp true`); `/readyz` says whether the server's was set back."
+        example "the signature was made more than 60 s ago or more than 30 s ahead; here it is 2026-11-20T20:31:07Z";
     SIGNATURE_REPLAYED = 401 4 false "signature_replayed" "the signature was used before"
         cause "Each signature is accepted once. Somebody, maybe a proxy that repeats requests, sent this one again."
         fix "Sign again with a new nonce."
@@ -170,10 +178,6 @@ codes! {
         cause "The amount signed is not the price of this moment. Nothing was charged."
         fix "Sign again for the amount in this answer, or set a cap with `--max-price`."
         example "5000 was signed, the price is 10000 atomic USDC";
-    CLOCK_SKEW = 402 6 false "clock_skew" "the clocks differ too much"
-        cause "The payment is valid only later, or was until too long ago, by this server's clock. Nothing was charged."
-        fix "Set the clock of the machine that signs (`timedatectl set-ntp true`); `/readyz` says whether the server's was set back."
-        example "the payment is valid from 20:32:41, here it is 20:31:07 UTC; 60 s are accepted";
     PAYMENT_REFUSED = 402 6 false "payment_refused" "the payment was refused"
         cause "The payment was well formed, but it was not settled: the account has too little, or the authorization was cancelled. Nothing was charged."
         fix "Fill the account and sign a new authorization."

@@ -189,9 +189,6 @@ async fn check(app: &App) -> Result<Verification, Error> {
         }
         for row in &rows {
             if tree.size() < state.size {
-                if row.leaf != Some(tree.size()) {
-                    trouble = Some(format!("event number {} is not leaf {}", row.n, tree.size()));
-                }
                 let _nodes = tree.append(audit::leaf_hash(row.body.as_bytes()));
             }
             n = row.n;

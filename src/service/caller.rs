@@ -2,7 +2,7 @@
 //!
 //! A token in `Authorization` is not a proof of its own; the verbs that take one check it.
 
-use crate::base::id::RequestId;
+use crate::base::id::{GrantId, RequestId};
 use crate::base::time::{Timestamp, Ttl};
 pub use crate::httpsig::Parts;
 use crate::httpsig::{self, Proof, SigError};
@@ -11,7 +11,7 @@ use crate::store::Tx;
 
 use super::App;
 use super::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How long after its creation a signature's nonce is remembered; longer than any signature is taken.
 const NONCE_LIFE: Ttl = Ttl::from_secs(120);
@@ -38,6 +38,33 @@ pub struct Context {
     pub nonce: Option<Nonce>,
     /// The request's id.
     pub request: RequestId,
+    /// Tells the surface when money may move.
+    pub charging: Charging,
+}
+
+/// Whether a purchase has come so far that the payer may be charged: from then on its answer is 202 with the grant's
+/// address until it is known how it ended, also when the surface does not wait any longer.
+#[derive(Debug, Clone, Default)]
+pub struct Charging(Option<Arc<OnceLock<GrantId>>>);
+
+impl Charging {
+    /// One that somebody looks at.
+    #[must_use]
+    pub fn watched() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// From now on money may move for this grant.
+    pub fn begins(&self, grant: GrantId) {
+        // One request buys one grant.
+        let _same = self.0.as_ref().map(|told| told.set(grant));
+    }
+
+    /// The grant, once money may move.
+    #[must_use]
+    pub fn grant(&self) -> Option<GrantId> {
+        self.0.as_ref()?.get().copied()
+    }
 }
 
 /// A nonce that must be new.
@@ -81,6 +108,7 @@ impl Context {
             key: None,
             nonce: None,
             request,
+            charging: Charging::default(),
         }
     }
 
@@ -133,7 +161,8 @@ impl Context {
 /// `bearer` is the `Authorization` credential, if any; a session token in it names its principal.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] for a proof that does not hold, [`Error::ClockSkew`] for one of another time.
+/// [`Error::SignatureInvalid`] for a signature that does not fit, [`Error::ClockSkew`] for one of another time,
+/// [`Error::Unauthenticated`] for a session or principal that is over.
 pub async fn identify(
     app: &App,
     parts: &Parts<'_>,
@@ -142,12 +171,12 @@ pub async fn identify(
 ) -> Result<Context, Error> {
     let now = app.now();
     let mut context = Context::anonymous(request);
-    if let Some(claimed) = httpsig::read(parts).map_err(|error| refused(&error))? {
+    if let Some(claimed) = httpsig::read(parts).map_err(|error| refused(&error, now))? {
         let proof = app
             .sessions()
             .verify(&claimed, parts, now)
             .unwrap_or_else(|| httpsig::verify(&claimed, parts, now));
-        accept(app, &mut context, proof.map_err(|error| refused(&error))?).await?;
+        accept(app, &mut context, proof.map_err(|error| refused(&error, now))?).await?;
     } else if let Some(session) = bearer.and_then(|token| app.sessions().bearer(token, now)) {
         context.caller = known(app, &session).await?;
     }
@@ -187,9 +216,9 @@ async fn known(app: &App, key: &PublicKey) -> Result<Caller, Error> {
     }
 }
 
-fn refused(error: &SigError) -> Error {
+fn refused(error: &SigError, now: Timestamp) -> Error {
     match error {
-        SigError::Old | SigError::Ahead => Error::ClockSkew,
-        _ => Error::Unauthenticated,
+        SigError::Old | SigError::Ahead => Error::ClockSkew(now),
+        _ => Error::SignatureInvalid,
     }
 }

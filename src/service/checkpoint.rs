@@ -1,10 +1,12 @@
 //! Numbering events into the Merkle tree, signing checkpoints, and checking at start that nothing was taken away.
 
+use std::cmp::Ordering;
 use std::io::Write;
 
 use super::error::Error;
 use super::{App, Opened};
 use crate::audit::{self, LogPublic, Tree};
+use crate::base::id::EventId;
 use crate::store::Tx;
 use crate::store::events::{EventRow, link};
 use crate::store::tree::TreeState;
@@ -34,30 +36,54 @@ pub async fn advance(app: &App) -> Result<usize, Error> {
     // Events never change and the tree moves by compare-and-set, so the writer need not wait while they are read.
     let mut tx = app.store.read().await?;
     let state = tx.tree_state().await?;
-    let rows = tx.unnumbered(i64::try_from(PASS).map_err(Error::internal)?).await?;
+    let head = tx.chain_head().await?;
+    // The last leaf is read too: what follows must hang on it.
+    let leaf = usize::from(state.size > 0);
+    let most = PASS.saturating_add(leaf);
+    let rows = tx
+        .chain(state.size, i64::try_from(most).map_err(Error::internal)?)
+        .await?;
     tx.end().await?;
-    let Some(first) = rows.first() else {
-        return Ok(0);
-    };
-    if first.n != state.size.saturating_add(1) || !linked(&rows) {
+    if !continues(&rows, state.size, head, most) {
         broken(app, "events are missing before numbering").await;
         return Err(Error::LogBroken);
     }
+    let (_leaf, new) = rows.split_at(rows.len().min(leaf));
+    let Some(last) = new.last() else {
+        return Ok(0);
+    };
     // When another instance, or another call, was first, the caller looks again for what that one left.
-    if let Some(text) = number(&opened, &state, &rows, app).await? {
+    if let Some(text) = number(&opened, &state, new, last.id, app).await? {
         copy(app, &text);
     }
-    Ok(rows.len())
+    Ok(new.len())
+}
+
+/// Whether `rows` are the chain from the tree's last leaf (none in an empty tree) on, up to its head `(n, digest)` or
+/// `most` of them.
+fn continues(rows: &[EventRow], size: i64, (head, digest): (i64, [u8; 32]), most: usize) -> bool {
+    let begins = rows.first().map_or(head == 0 && size == 0, |row| row.n == size.max(1));
+    let ends = rows.last().is_none_or(|row| match row.n.cmp(&head) {
+        Ordering::Less => rows.len() == most,
+        Ordering::Equal => row.digest == digest,
+        Ordering::Greater => false,
+    });
+    begins && ends && linked(rows)
 }
 
 /// Answers the checkpoint; `None` when somebody else numbered these events meanwhile.
-async fn number(opened: &Opened, state: &TreeState, rows: &[EventRow], app: &App) -> Result<Option<String>, Error> {
+async fn number(
+    opened: &Opened,
+    state: &TreeState,
+    rows: &[EventRow],
+    last: EventId,
+    app: &App,
+) -> Result<Option<String>, Error> {
     let mut tree = Tree::from_parts(state.size, state.edge.clone()).map_err(Error::internal)?;
     let mut nodes = Vec::with_capacity(rows.len().saturating_mul(2));
     for row in rows {
         nodes.extend(tree.append(audit::leaf_hash(row.body.as_bytes())));
     }
-    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let next = TreeState {
         size: tree.size(),
         edge: tree.edge().to_vec(),
@@ -66,7 +92,7 @@ async fn number(opened: &Opened, state: &TreeState, rows: &[EventRow], app: &App
     let text =
         audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
     let mut tx = app.store.begin().await?;
-    if !tx.number_leaves(state.size, &ids, &nodes, &next).await? {
+    if !tx.number_leaves(state.size, last, &nodes, &next).await? {
         return Ok(None);
     }
     tx.save_checkpoint(next.size, &text, app.now()).await?;

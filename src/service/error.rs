@@ -35,9 +35,12 @@ pub enum Error {
     /// This act needs a signature or session, and there was none.
     #[error("this needs a signature")]
     SignatureRequired,
-    /// The signature was made too long ago or in the future.
-    #[error("the signature was made more than 60 s ago or more than 30 s ahead; check the clocks")]
-    ClockSkew,
+    /// A signature that cannot be read or does not fit the request, as far as that can be said without its key.
+    #[error("the signature does not fit the request or its key")]
+    SignatureInvalid,
+    /// The signature was made too long ago or in the future, by the clock here.
+    #[error("the signature was made more than 60 s ago or more than 30 s ahead; here it is {0}")]
+    ClockSkew(Timestamp),
     /// The caller is known and may not do this.
     #[error("{0}")]
     NotAllowed(String),

@@ -89,6 +89,8 @@ pub(super) async fn paid(
             return Err(error);
         }
     };
+    // Told before it is true, never after: a 202 too many is looked up, a lost one is paid twice.
+    context.charging.begins(grant.id);
     let purchase = settling(app, context, purchase, made).await?;
     match rail.settle(&offered).await {
         Settle::Done { transaction } => {

@@ -1,9 +1,8 @@
 //! Purchases whose outcome is not known: found out from the rail, never from the payer (DESIGN 17).
 
-use super::App;
 use super::caller::Context;
 use super::error::Error;
-use super::purchase;
+use super::{App, end, purchase};
 use crate::base::id::{PurchaseId, RequestId};
 use crate::base::time::Ttl;
 use crate::model::grant::Grant;
@@ -11,6 +10,9 @@ use crate::model::payment::{Purchase, PurchaseState};
 use crate::payment::Find;
 
 const AGAIN: Ttl = Ttl::from_secs(5);
+
+/// How long one look may take before another worker may look.
+const LOOK: Ttl = Ttl::from_secs(30);
 
 /// One step for a purchase whose time has come.
 ///
@@ -25,7 +27,7 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
         return Ok(());
     };
     drop(tx);
-    if !super::end::due(purchase.next_at, app.now()) {
+    if !end::due(purchase.next_at, app.now()) {
         return Ok(());
     }
     let grant = app.authentic("grant", stored).await?;
@@ -42,9 +44,27 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
             )
             .await
         }
-        PurchaseState::Settling => settling(app, purchase, grant).await,
+        PurchaseState::Settling => match take(app, id).await? {
+            Some(purchase) => settling(app, purchase, grant).await,
+            None => Ok(()),
+        },
         _ => Ok(()),
     }
+}
+
+/// Takes the look: workers of other instances keep away while this one asks the rail. `None`: somebody was first.
+async fn take(app: &App, id: PurchaseId) -> Result<Option<Purchase>, Error> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let found = tx.purchase(id).await?;
+    let Some(mut purchase) = found.filter(|row| row.state == PurchaseState::Settling && end::due(row.next_at, now))
+    else {
+        return Ok(None);
+    };
+    purchase.next_at = Some(now.plus(LOOK));
+    tx.update_purchase(&purchase).await?;
+    let _none = tx.commit(&[], &[]).await?;
+    Ok(Some(purchase))
 }
 
 async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Error> {

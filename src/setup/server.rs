@@ -195,6 +195,7 @@ fn limits(config: &Config) -> Limits {
         header: config.limits.header,
         header_timeout: config.limits.header_timeout.to_std(),
         body_timeout: config.limits.body_timeout.to_std(),
+        request_timeout: config.limits.request_timeout.to_std(),
         connections: config.limits.max_connections,
     }
 }

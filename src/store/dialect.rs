@@ -79,14 +79,6 @@ pub(super) const TOKENS_REVOKED: Text = Text {
     postgres: "SELECT id FROM revoked_tokens WHERE id IN (SELECT UNNEST($1::text[])) ORDER BY id LIMIT 1",
 };
 
-/// Set: event id, leaf.
-pub(super) const NUMBER_LEAVES: Text = Text {
-    sqlite: "UPDATE events SET leaf = j.leaf FROM (SELECT value ->> 0 AS id, value ->> 1 AS leaf FROM json_each($1)) \
-         AS j WHERE events.id = j.id AND events.leaf IS NULL",
-    postgres: "UPDATE events SET leaf = j.leaf FROM UNNEST($1::text[], $2::bigint[]) AS j (id, leaf) \
-         WHERE events.id = j.id AND events.leaf IS NULL",
-};
-
 /// Set: level, place, hash.
 pub(super) const INSERT_NODES: Text = Text {
     sqlite: "INSERT INTO tree_nodes (level, place, hash) \

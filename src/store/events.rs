@@ -11,7 +11,11 @@ use crate::base::time::Timestamp;
 
 macro_rules! select {
     ($tail:literal) => {
-        concat!("SELECT n, id, body, prev, digest, leaf, created FROM events ", $tail)
+        concat!(
+            "SELECT n, id, body, prev, digest, CASE WHEN n <= (SELECT size FROM tree_state) THEN n - 1 END, created \
+             FROM events ",
+            $tail
+        )
     };
 }
 pub(super) use select;
@@ -29,7 +33,7 @@ pub struct EventRow {
     pub prev: [u8; 32],
     /// BLAKE3 over `prev`, `n` (64 bits, big-endian) and the body.
     pub digest: [u8; 32],
-    /// Its place in the Merkle tree, from 0, once it has one.
+    /// Its place in the Merkle tree once it has one: `n - 1`. It follows from the tree's size and is not kept.
     pub leaf: Option<i64>,
     /// When it happened.
     pub at: Timestamp,

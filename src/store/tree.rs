@@ -23,15 +23,15 @@ pub struct TreeState {
 }
 
 impl Tx {
-    /// Makes the events leaves `from_size`, `from_size + 1`, … and keeps the new complete subtrees (level, place,
-    /// hash) and the new state. `false`, and nothing changed, when the tree no longer has `from_size` leaves.
+    /// Makes the events `from_size + 1`, … up to `last` leaves: keeps the new complete subtrees (level, place, hash)
+    /// and the new state. `false`, and nothing changed, when the tree no longer has `from_size` leaves.
     ///
     /// # Errors
-    /// [`StoreError::Absent`] when an event is not there or is a leaf already.
+    /// [`StoreError::Absent`] when `last` is not the event that is the new tree's last leaf.
     pub async fn number_leaves(
         &mut self,
         from_size: i64,
-        events: &[EventId],
+        last: EventId,
         nodes: &[(u8, i64, [u8; 32])],
         new: &TreeState,
     ) -> Result<bool, StoreError> {
@@ -46,14 +46,14 @@ impl Tx {
         if moved == 0 {
             return Ok(false);
         }
-        let leaves = (from_size..)
-            .zip(events)
-            .fold(Set::default(), |set, (leaf, event)| set.row().cell(*event).cell(leaf));
-        if !leaves.is_empty() {
-            let numbered = self.ask_each(dialect::NUMBER_LEAVES).bind_set(&leaves).run().await?;
-            if usize::try_from(numbered) != Ok(events.len()) {
-                return Err(StoreError::Absent("event without a leaf"));
-            }
+        let there: Option<i64> = self
+            .ask("SELECT n FROM events WHERE n = $1 AND id = $2")
+            .bind(new.size)
+            .bind(last)
+            .one()
+            .await?;
+        if there.is_none() {
+            return Err(StoreError::Absent("event of the last leaf"));
         }
         let nodes = nodes.iter().fold(Set::default(), |set, (level, place, hash)| {
             set.row().cell(i64::from(*level)).cell(*place).cell(hash)
@@ -82,14 +82,6 @@ impl ReadTx {
         self.ask("SELECT size, edge, root FROM tree_state").only().await
     }
 
-    /// Events that are no leaves yet, in chain order.
-    pub async fn unnumbered(&mut self, limit: i64) -> Result<Vec<EventRow>, StoreError> {
-        self.ask(select!("WHERE leaf IS NULL ORDER BY n LIMIT $1"))
-            .bind(limit)
-            .all()
-            .await
-    }
-
     /// The hashes of complete subtrees (level, place); those that are not kept are left out.
     pub async fn nodes(&mut self, places: &[(u8, i64)]) -> Result<HashMap<(u8, i64), [u8; 32]>, StoreError> {
         if places.is_empty() {
@@ -107,7 +99,10 @@ impl ReadTx {
 
     /// The event that is this leaf.
     pub async fn event_of_leaf(&mut self, leaf: i64) -> Result<Option<EventRow>, StoreError> {
-        self.ask(select!("WHERE leaf = $1")).bind(leaf).one().await
+        self.ask(select!("WHERE n = $1 AND n <= (SELECT size FROM tree_state)"))
+            .bind(leaf.saturating_add(1))
+            .one()
+            .await
     }
 
     /// The checkpoint with the most leaves: its size and its text.

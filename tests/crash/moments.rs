@@ -389,12 +389,17 @@ async fn a_settlement_that_is_also_found_by_the_reconciler_gives_one_grant() {
     let mut tx = store.begin().await.unwrap();
     let grant = word(&grants, "/data/0/id").parse().unwrap();
     let mut purchase = tx.purchase_of_grant(grant).await.unwrap().unwrap();
-    purchase.next_at = Some(purchase.created);
+    let come = Some(purchase.created);
+    purchase.next_at = come;
     tx.update_purchase(&purchase).await.unwrap();
     tx.commit(&[], &[]).await.unwrap();
+    until("the reconciler to take the look", async || {
+        let mut tx = store.read().await.unwrap();
+        let row = tx.purchase_of_grant(grant).await.unwrap().unwrap();
+        (row.next_at != come).then_some(())
+    })
+    .await;
     store.close().await;
-    // It looks twice a second; this is no proof that it looks now, only a good chance.
-    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     ledger.unlock().unwrap();
     assert!(buying.await.unwrap(), "{:?}", seen.lock().unwrap().odd);
     check::at_rest(&scene, &server).await;

@@ -11,4 +11,5 @@ mod refusals;
 mod revoked;
 mod scene;
 mod sealed;
+mod time;
 mod uses;

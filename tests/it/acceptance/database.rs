@@ -282,6 +282,23 @@ async fn a_deleted_event_stops_all_releases() {
     app.stop().await;
 }
 
+/// Nobody asks for a verification: the next numbering sees that the log ends before its head, or has lost a leaf.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_event_cannot_vanish_while_the_server_runs() {
+    let app = TestApp::start().await;
+    bought(&app).await;
+    Intruder::at(&app)
+        .await
+        .run("DELETE FROM events WHERE n = (SELECT max(n) FROM events)".to_owned())
+        .await;
+    until("the server to stop releasing", async || {
+        let ready = send(&app.anyone(), Request::get(&["readyz"])).await;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
+
 /// The chain alone could be computed anew by anybody; the signed tree could not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_event_is_found_though_the_chain_was_made_anew() {

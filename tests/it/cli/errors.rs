@@ -108,14 +108,14 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         answer: || {
             Answer::problem(
-                402,
+                401,
                 "clock_skew",
                 "The clocks differ by 94 s",
                 "",
                 "timedatectl set-ntp true",
             )
         },
-        exit: 6,
+        exit: 4,
         told: "error: the clocks differ by 94 s [clock_skew]\n    fix: timedatectl set-ntp true\n    request req_1\n",
     },
     Mistake {

@@ -177,8 +177,8 @@ async fn the_hot_path_reads_by_index() {
             "credentials_held",
         ),
         (
-            "SELECT n FROM events WHERE leaf IS NULL ORDER BY n LIMIT 9",
-            "events_unnumbered",
+            "SELECT n FROM events WHERE n >= 7 ORDER BY n LIMIT 9",
+            "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)",
         ),
         (
             "SELECT id FROM credentials WHERE next_at IS NOT NULL AND next_at <= 9 ORDER BY next_at",
