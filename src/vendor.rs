@@ -9,6 +9,7 @@ mod adapter;
 mod answer;
 pub(crate) mod call;
 mod check;
+mod conform;
 mod create;
 pub(crate) mod expiry;
 mod findings;
@@ -22,6 +23,9 @@ pub(crate) mod template;
 pub(crate) mod words;
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use rust_embed::RustEmbed;
 
 use crate::base::canonical::Digest;
 use crate::base::money::Money;
@@ -30,6 +34,7 @@ use crate::base::time::{Timestamp, Ttl};
 use crate::model::scope::{Name, Scope};
 
 pub use adapter::{Adapter, Declared};
+pub use conform::{Miss, Report, Tally, conform};
 pub use findings::{Finding, ManifestErrors};
 pub use inject::{Destination, Injection, InjectionPlace, RootSecret, fields, inject, injection, pack_root};
 pub(crate) use inject::{authorize_login, authorize_root};
@@ -38,18 +43,24 @@ pub use manifest::{Facts, Field, Manifest};
 pub use tables::{Evidence, ExpiryUnit, Isolates, Limits, PathRule, Resale, RotateMode, Slot};
 pub use template::TemplateError;
 
-static FILES: include_dir::Dir<'_> = include_dir::include_dir!("$CARGO_MANIFEST_DIR/vendors");
+#[derive(RustEmbed)]
+#[folder = "vendors"]
+struct Files;
 
-/// The manifests that come with dekeys, by name.
+/// The manifests that come with dekeys, by name, in order.
 #[must_use]
 pub fn shipped() -> Vec<(Name, &'static str)> {
-    let named = FILES.files().filter_map(|file| {
-        let name = file.path().to_str()?.strip_suffix(".toml")?;
-        Some((name.parse().ok()?, file.contents_utf8()?))
+    static TEXTS: LazyLock<Vec<(Name, String)>> = LazyLock::new(|| {
+        let named = Files::iter().filter_map(|file| {
+            let name = file.strip_suffix(".toml")?.parse().ok()?;
+            let text = String::from_utf8(Files::get(&file)?.data.into_owned()).ok()?;
+            Some((name, text))
+        });
+        let mut named: Vec<(Name, String)> = named.collect();
+        named.sort();
+        named
     });
-    let mut named: Vec<(Name, &'static str)> = named.collect();
-    named.sort();
-    named
+    TEXTS.iter().map(|(name, text)| (name.clone(), text.as_str())).collect()
 }
 
 /// A root credential or a call that does not fit its manifest. Nothing was sent.

@@ -223,7 +223,7 @@ impl Declared {
         Err(later(self.incomplete(FailureClass::Retryable, "is still being made")))
     }
 
-    fn create_values<'r>(
+    pub(super) fn create_values<'r>(
         &self,
         table: &CreateTable,
         root: &'r RootSecret,

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::check;
 use super::findings::{ManifestErrors, Reader};
 use super::tables::{
-    CreateTable, ErrorTable, Evidence, ExpiryTable, ExpiryUnit, HttpTable, Isolates, Limits, ListTable, MockTable,
-    ParamTable, PathRule, ProbeTable, ProxyTable, Resale, RevokeTable, RootTable, RotateMode, RotateTable, VendorTable,
+    CreateTable, Defect, ErrorTable, Evidence, ExpiryTable, ExpiryUnit, HttpTable, Isolates, Limits, ListTable,
+    MockTable, ParamTable, PathRule, ProbeTable, ProxyTable, Resale, RevokeTable, RootTable, RotateMode, RotateTable,
+    VendorTable,
 };
 use super::template::Text;
 use crate::base::canonical::Digest;
@@ -35,12 +36,13 @@ pub struct Manifest {
     pub(crate) limits: Limits,
     pub(crate) proxy: ProxyTable,
     pub(crate) mock: MockTable,
+    pub(crate) defects: Vec<Defect>,
     digest: Digest,
 }
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "schema", "vendor", "params", "root", "http", "scopes", "expiry", "create", "list", "revoke", "rotate", "probe",
-    "errors", "limits", "proxy", "mock",
+    "errors", "limits", "proxy", "mock", "defects",
 ];
 
 impl Manifest {
@@ -108,6 +110,7 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
     );
     let (rotate, probe) = (reader.optional("rotate"), reader.optional("probe"));
     let (limits, mock) = (reader.optional("limits"), reader.optional("mock"));
+    let defects = reader.optional("defects");
     Some(Manifest {
         vendor: vendor?,
         root: root?,
@@ -124,6 +127,7 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
         errors: errors.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
         mock: mock.unwrap_or_default(),
+        defects: defects.unwrap_or_default(),
         digest: Digest::of(text.as_bytes()),
     })
 }

@@ -195,7 +195,7 @@ fn next_link(link: &str) -> Option<String> {
     (parameters.split(';').any(is_next) && !empty).then(|| target.to_owned())
 }
 
-fn first_url(page: &Page, url: Url) -> Url {
+pub(super) fn first_url(page: &Page, url: Url) -> Url {
     match page {
         Page::None | Page::Url { .. } | Page::LinkHeader {} => url,
         Page::Number {

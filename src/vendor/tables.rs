@@ -436,6 +436,15 @@ pub(crate) struct Success {
     pub(crate) equals: Value,
 }
 
+/// One entry of `[[defects]]`: a fault of the vendor's own document, so that it is not taken for the manifest's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct Defect {
+    /// Where the check finds it, as in `create.body/limit`.
+    pub(crate) at: String,
+    pub(crate) reason: String,
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]

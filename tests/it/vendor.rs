@@ -1,6 +1,7 @@
 //! Vendors: the whole life of a key over a real mock server, and what manifests may and may not say.
 #![cfg(test)]
 
+mod conformance;
 mod life;
 mod openrouter;
 

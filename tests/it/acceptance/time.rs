@@ -17,7 +17,7 @@ use crate::support::{READ, Seen, TestApp, priced, send, until};
 async fn impatient(seconds: i64) -> TestApp {
     let policy = priced("demo-readers", "echo:read", &[PRIM], "0.01");
     TestApp::with(&policy, |config| {
-        config.limits.request_timeout = Ttl::from_secs(seconds)
+        config.limits.request_timeout = Ttl::from_secs(seconds);
     })
     .await
 }
