@@ -312,7 +312,7 @@ impl State {
                 Some(key) => reply::promised(&self.reading, &key),
                 None => refused(StatusCode::NOT_FOUND, "no such operation"),
             },
-            Asked::Step => reply::step(),
+            Asked::Step { status } => reply::step(*status),
             Asked::List(query) => reply::listed(&self.reading, &self.truth.live(), query),
             Asked::Revoke(which) if self.truth.revoke(which) => reply::revoked(&self.reading),
             Asked::Revoke(_) => refused(StatusCode::NOT_FOUND, "no such key"),

@@ -88,8 +88,8 @@ pub(super) fn logged_in(reading: &Reading, token: String) -> Reply {
     json(StatusCode::OK, &body)
 }
 
-pub(super) fn step() -> Reply {
-    json(StatusCode::OK, &json!({}))
+pub(super) fn step(status: u16) -> Reply {
+    json(StatusCode::from_u16(status).unwrap_or_default(), &json!({}))
 }
 
 fn made(reading: &Reading, table: &CreateTable, key: &MockKey) -> Value {

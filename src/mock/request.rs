@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) base_path: String,
     /// Where the root credential may be sent; parameters of the account stand in it.
     root: RootSecret,
+    /// Its fields.
+    fields: Vec<(String, String)>,
     /// The token that a login gives, where the vendor has one.
     pub(super) token: String,
 }
@@ -40,7 +42,7 @@ pub(super) enum Asked {
     List(Query),
     Revoke(Which),
     Probe(Which),
-    Step,
+    Step { status: u16 },
     Route { index: usize, which: Which },
 }
 
@@ -83,7 +85,7 @@ impl Asked {
             Self::List(_) => "list",
             Self::Revoke(_) => "revoke",
             Self::Probe(_) => "probe",
-            Self::Step => "step",
+            Self::Step { .. } => "step",
             Self::Route { .. } => "route",
         }
     }
@@ -142,9 +144,6 @@ impl Reading {
                 field: "${name} in create",
             });
         }
-        if matches!(manifest.root.auth, Auth::None {}) && manifest.create.is_some() {
-            return Err(MockError::Missing { field: "root.auth" });
-        }
         let secrets = root_fields
             .iter()
             .map(|(name, value)| (name.clone(), SecretText::new(value.clone())))
@@ -154,6 +153,7 @@ impl Reading {
             url: url.clone(),
             base_path: root.destination().base.path().trim_end_matches('/').to_owned(),
             root,
+            fields: root_fields.to_vec(),
             token: format!("login-{}", super::fresh(&crate::base::random::OsRandom)),
             manifest: manifest.clone(),
         })
@@ -292,12 +292,11 @@ impl Reading {
         let step = after
             .chain(before)
             .find(|step| self.is(&Call::from(*step), seen).is_some())?;
-        let unauthorized = step.as_ == As::Root && !self.is_root(seen);
-        Some(if unauthorized {
-            Asked::Unauthorized { operation: "step" }
-        } else {
-            Asked::Step
-        })
+        if step.as_ == As::Root && !self.is_root(seen) {
+            return Some(Asked::Unauthorized { operation: "step" });
+        }
+        let status = step.ok.first().copied().unwrap_or(200);
+        Some(Asked::Step { status })
     }
 
     fn routed(&self, seen: &Seen<'_>) -> Option<Asked> {
@@ -317,6 +316,13 @@ impl Reading {
     }
 
     fn is_root(&self, seen: &Seen<'_>) -> bool {
+        if matches!(self.manifest.root.auth, Auth::None {}) {
+            // The credential stands in the body, which is read as it was rendered.
+            let body = percent_decode_str(&String::from_utf8_lossy(seen.body))
+                .decode_utf8_lossy()
+                .into_owned();
+            return self.fields.iter().all(|(_, value)| body.contains(value.as_str()));
+        }
         let (mut url, mut headers) = (self.url.clone(), HeaderMap::new());
         let token = SecretText::new(self.token.clone());
         let proof = authorize_root(&self.manifest, &self.root, Some(&token), &mut url, &mut headers);

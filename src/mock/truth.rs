@@ -125,8 +125,8 @@ impl Truth {
 
     pub(super) fn create(&self, wanted: &Wanted) -> MockKey {
         let now = self.clock.now();
-        let secret = self.secret(wanted);
         let made = format!("{}{}", self.prefixes.0, fresh(&OsRandom));
+        let secret = self.secret(wanted, &made);
         let key = MockKey {
             id: match self.manifest.create.as_ref().map(|create| create.id_from) {
                 Some(IdFrom::Name) => wanted.name.clone(),
@@ -163,7 +163,7 @@ impl Truth {
     }
 
     /// A fresh key, in the form in which dekeys keeps it: several fields are a JSON object.
-    fn secret(&self, wanted: &Wanted) -> String {
+    fn secret(&self, wanted: &Wanted, id: &str) -> String {
         let drawn = || wanted.generated.clone().unwrap_or_default();
         let fresh = || format!("{}{}", self.prefixes.1, fresh(&OsRandom));
         let Some(create) = &self.manifest.create else {
@@ -179,6 +179,7 @@ impl Truth {
             values.with(&format!("params.{name}"), value.as_str())
         });
         let field = |source: &Source| match source {
+            Source::Answer(pointer) if create.id.as_ref() == Some(pointer) => id.to_owned(),
             Source::Answer(_) => fresh(),
             Source::Text(text) => text
                 .render(&values)

@@ -91,7 +91,7 @@ impl Report {
 /// # Errors
 /// [`VendorFailure`] when the manifest cannot render a request from sample inputs.
 pub fn conform(manifest: &Manifest, document: &Value) -> Result<Report, VendorFailure> {
-    let document = Document::new(document);
+    let document = Document::new(document, manifest.http.base.source());
     let mut report = Report::default();
     for case in sample::cases(manifest)? {
         check(&document, &case, &mut report);

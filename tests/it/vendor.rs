@@ -673,11 +673,6 @@ async fn a_mock_says_which_field_it_misses() {
         start(changed(&[("name = \"${name}\", ", ""), ("class = 2", "class = 3")])).await,
         "${name} in create"
     );
-    let none = changed(&[(
-        "auth = { style = \"bearer\", value = \"${root.key}\" }",
-        "auth = { style = \"none\" }",
-    )]);
-    assert_eq!(start(none).await, "root.auth");
 }
 
 #[tokio::test]

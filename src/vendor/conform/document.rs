@@ -32,13 +32,15 @@ pub(super) enum Place {
 const DEPTH: usize = 24;
 
 impl<'d> Document<'d> {
-    pub(super) fn new(root: &'d Value) -> Self {
+    /// `base` is the manifest's base address: some documents name no server.
+    pub(super) fn new(root: &'d Value, base: &str) -> Self {
         let servers = root["servers"].as_array().into_iter().flatten();
         let urls = servers.filter_map(|server| server["url"].as_str());
         let swagger = root["basePath"].as_str();
         let mut bases: Vec<String> = urls
             .map(path_of)
             .chain(swagger.map(str::to_owned))
+            .chain([path_of(&base.replace('$', ""))])
             .map(|path| path.trim_end_matches('/').to_owned())
             .collect();
         bases.push(String::new());

@@ -51,7 +51,7 @@ async fn start(text: &str, file: &str) -> Vendor {
 async fn live(vendor: &Vendor) -> Created {
     let name = vendor.manifest.name().to_string();
     let scope = vendor.manifest.facts().scopes[0].clone();
-    let mut wanted = ask("dk-abcdefgh-0123456789-1", Ttl::from_mins(15));
+    let mut wanted = ask("dk-abcdefgh-0123456789-1", Ttl::from_mins(5));
     wanted.scopes = vec![scope];
     let made = vendor.adapter.create(&vendor.egress, &vendor.root, &wanted, &OsRandom);
     let made = made.await.unwrap_or_else(|error| panic!("{name}: {error}"));
