@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::answer::{failure, json, no_answer, succeeded};
+use super::answer::{failure, json, succeeded};
 use super::call::{Call, Proof};
 use super::inject::fields;
 use super::login::Logins;
@@ -170,10 +170,7 @@ impl Declared {
         let login = self.login(egress, root).await?;
         let proof = self.proof(table.as_, secret, login.as_deref())?;
         let outgoing = self.request(&Call::from(table), root, proof, &values)?;
-        let incoming = egress
-            .send(outgoing)
-            .await
-            .map_err(|error| other(no_answer(&self.manifest, error)))?;
+        let incoming = self.send(egress, root, table.as_, outgoing).await.map_err(other)?;
         let body = json(&incoming);
         // A key that ends itself and is refused is dead already.
         let refused = table.as_ == As::Credential && incoming.status == 401;
@@ -198,10 +195,7 @@ impl Declared {
         };
         let proof = self.proof(table.as_, Some(secret), login.as_deref())?;
         let outgoing = self.request(&Call::from(table), root, proof, &values)?;
-        let incoming = egress
-            .send(outgoing)
-            .await
-            .map_err(|error| other(no_answer(&self.manifest, error)))?;
+        let incoming = self.send(egress, root, table.as_, outgoing).await.map_err(other)?;
         let body = json(&incoming);
         Ok(if table.dead.contains(&incoming.status) {
             Alive::Dead

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::findings::{Reader, suggestion};
 use super::inject::placeholders;
 use super::login::Login;
-use super::made::IdFrom;
+use super::made::{IdFrom, Poll};
 use super::manifest::Manifest;
 use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Slot};
 use super::template::Text;
@@ -307,6 +307,16 @@ fn key(create: &CreateTable, reader: &mut Reader<'_>) {
     }
     if create.generate.is_some() != Call::from(create).uses("generated") {
         reader.wrong("/create/generate", "`generate` and `${generated}` go together", None);
+    }
+    let waits = |poll: &Poll| poll.every_ms.saturating_mul(u64::from(poll.tries));
+    if create
+        .poll
+        .as_ref()
+        .is_some_and(|poll| poll.every_ms == 0 || waits(poll) > 20_000)
+    {
+        let fix = Some("make `every_ms` times `tries` at most 20000".to_owned());
+        let message = "a promise is waited for at most 20 seconds: a creation counts as abandoned after 30";
+        reader.wrong("/create/poll", message, fix);
     }
     if (create.id_from == IdFrom::Answer) != create.id.is_some() {
         let fix = Some("give `id`, or say `id_from = \"list\"`, `\"name\"` or `\"secret\"`".to_owned());

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::adapter::{Declared, other, secrets};
-use super::answer::{failure, is_something, json, no_answer, succeeded, unreadable};
+use super::answer::{failure, is_something, json, succeeded, unreadable};
 use super::call::{Call, Proof, no_texts};
 use super::check::is_empty;
 use super::expiry;
 use super::inject::{fields, key_is_id};
 use super::made::{self, IdFrom, Poll, Step};
-use super::tables::{CreateTable, Encoding, Idempotency, Verb};
+use super::tables::{As, CreateTable, Encoding, Idempotency, Verb};
 use super::template::{Values, Wiped};
 use super::{CreateAsk, Created, Existence, FailureClass, RootSecret, VendorFailure};
 use crate::base::canonical::Digest;
@@ -45,13 +45,7 @@ impl Declared {
             let (name, value) = pair.ok_or_else(|| VendorFailure::refused("the idempotency key cannot be sent"))?;
             outgoing.headers.insert(name, value);
         }
-        let incoming = egress
-            .send(outgoing)
-            .await
-            .map_err(|error| no_answer(&self.manifest, error))?;
-        if incoming.status == 401 {
-            self.log_out(root);
-        }
+        let incoming = self.send(egress, root, As::Root, outgoing).await?;
         let made = self.made(egress, root, table, &incoming, ask, &values).await?;
         let created = Created {
             vendor_expires: made.vendor_expires.or(expires),
@@ -100,10 +94,7 @@ impl Declared {
         let login = self.login(egress, root).await?;
         let proof = self.proof(step.as_, secret, login.as_deref())?;
         let outgoing = self.request(&Call::from(step), root, proof, values)?;
-        let incoming = egress
-            .send(outgoing)
-            .await
-            .map_err(|error| other(no_answer(&self.manifest, error)))?;
+        let incoming = self.send(egress, root, step.as_, outgoing).await.map_err(other)?;
         let body = json(&incoming);
         if step.ok.contains(&incoming.status) && succeeded(&self.manifest, body.as_ref()) {
             return Ok(());
@@ -207,10 +198,7 @@ impl Declared {
             let outgoing = self
                 .request(&call, root, Proof::Root(login.as_deref()), &values)
                 .map_err(later)?;
-            let incoming = egress
-                .send(outgoing)
-                .await
-                .map_err(|error| later(no_answer(&self.manifest, error)))?;
+            let incoming = self.send(egress, root, As::Root, outgoing).await.map_err(later)?;
             let body = json(&incoming);
             if !(200..300).contains(&incoming.status) || !succeeded(&self.manifest, body.as_ref()) {
                 return Err(later(failure(&self.manifest, &incoming, body.as_ref())));

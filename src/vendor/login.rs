@@ -12,12 +12,12 @@ use super::adapter::{Declared, other};
 use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{self, Call};
 use super::inject::authorize_login;
-use super::tables::{Auth, Encoding, Verb};
+use super::tables::{As, Auth, Encoding, Verb};
 use super::template::{Text, Tree};
 use super::words::Pointer;
 use super::{Existence, RootSecret, VendorFailure};
 use crate::base::canonical::Digest;
-use crate::base::egress::{Egress, Outgoing};
+use crate::base::egress::{Egress, Incoming, Outgoing};
 use crate::base::secret::SecretText;
 use crate::base::time::{Clock, Timestamp, Ttl};
 
@@ -131,9 +131,21 @@ impl Declared {
         Ok(Some(token))
     }
 
-    /// After a refusal: a token that was kept may have been ended by the vendor.
-    pub(super) fn log_out(&self, root: &RootSecret) {
-        self.logins.forget(root.digest());
+    /// Sends a request. After a 401 to the root credential the next one logs in anew: the vendor may have ended the
+    /// token early. A dead key's 401 says nothing about the token.
+    pub(super) async fn send(
+        &self,
+        egress: &Egress,
+        root: &RootSecret,
+        who: As,
+        outgoing: Outgoing,
+    ) -> Result<Incoming, VendorFailure> {
+        let sent = egress.send(outgoing).await;
+        let incoming = sent.map_err(|error| no_answer(&self.manifest, error))?;
+        if who == As::Root && incoming.status == 401 {
+            self.logins.forget(root.digest());
+        }
+        Ok(incoming)
     }
 
     async fn log_in(

@@ -54,7 +54,7 @@ pub(crate) struct Poll {
     #[serde(default = "second")]
     pub(crate) every_ms: u64,
     /// Questions at most.
-    #[serde(default = "thirty")]
+    #[serde(default = "fifteen")]
     pub(crate) tries: u32,
 }
 
@@ -169,8 +169,8 @@ const fn second() -> u64 {
     1000
 }
 
-const fn thirty() -> u32 {
-    30
+const fn fifteen() -> u32 {
+    15
 }
 
 const fn as_root() -> As {

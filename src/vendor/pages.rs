@@ -11,11 +11,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::adapter::{Declared, other};
-use super::answer::{failure, json, no_answer, succeeded, unreadable};
+use super::answer::{failure, json, succeeded, unreadable};
 use super::call::{Call, Proof};
 use super::inject::key_is_id;
 use super::made::IdFrom;
-use super::tables::{ListTable, Page};
+use super::tables::{As, ListTable, Page};
 use super::template::Wiped;
 use super::{Existence, Found, RootSecret, VendorFailure};
 use crate::base::egress::{Egress, Incoming};
@@ -77,10 +77,11 @@ impl<'a> Pages<'a> {
             url.clone(),
             &self.root.values(),
         )?;
-        let incoming = egress
-            .send(outgoing)
+        let incoming = self
+            .adapter
+            .send(egress, self.root, As::Root, outgoing)
             .await
-            .map_err(|error| other(no_answer(manifest, error)))?;
+            .map_err(other)?;
         let body = json(&incoming);
         if !self.table.ok.contains(&incoming.status) || !succeeded(manifest, body.as_ref()) {
             return Err(other(failure(manifest, &incoming, body.as_ref())));

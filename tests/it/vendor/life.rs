@@ -6,7 +6,7 @@ use dekeys::base::egress::{Egress, Reach};
 use dekeys::base::random::OsRandom;
 use dekeys::base::secret::SecretText;
 use dekeys::base::time::{SystemClock, Ttl};
-use dekeys::mock::{MockOptions, MockVendor};
+use dekeys::mock::{Fault, MockOptions, MockVendor};
 use dekeys::vendor::{Adapter, Alive, Created, Logins, Manifest, RootSecret, fields, pack_root, shipped};
 
 use super::ask;
@@ -165,6 +165,31 @@ ok = [204]
         .filter(|call| call.op == "login")
         .count();
     assert_eq!(logins, 1);
+    vendor.mock.fault(Fault {
+        op: "list".to_owned(),
+        status: Some(401),
+        count: Some(1),
+        ..Fault::default()
+    });
+    let list = async || vendor.adapter.list(&vendor.egress, &vendor.root, "dk-").await;
+    assert!(list().await.is_err(), "the vendor ended the token");
+    assert!(list().await.is_ok(), "another one is asked for");
+    let logins = vendor
+        .mock
+        .calls()
+        .into_iter()
+        .filter(|call| call.op == "login")
+        .count();
+    assert_eq!(logins, 2);
+}
+
+#[test]
+fn a_promise_may_not_outlast_the_creation_it_belongs_to() {
+    let calls = "[create]\nmethod = \"POST\"\npath = \"/keys\"\nbody = { name = \"${name}\" }\nok = [202]\nsecret = \"/key\"\nid = \"/id\"\n\
+                 poll = { path = \"/operations/${poll}\", from = \"/operation\", done = \"/done\", every_ms = 5000 }\n";
+    let text = odd(HEADER, ROOT, calls).replace("class = 3", "class = 5");
+    let errors = Manifest::parse(&text, "odd.toml").unwrap_err();
+    assert_eq!(errors.findings[0].pointer, "/create/poll", "{errors}");
 }
 
 #[tokio::test]
