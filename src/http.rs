@@ -8,6 +8,7 @@ pub mod log;
 pub mod people;
 pub mod policies;
 pub mod resolve;
+pub mod stream;
 pub mod system;
 pub mod vendors;
 

@@ -127,6 +127,8 @@ pub struct Operation {
     pub input: Option<Shape>,
     /// The shape of a good answer.
     pub output: Option<Shape>,
+    /// With `Accept: text/event-stream` it answers as a stream that goes on.
+    pub stream: bool,
     /// The status of a good answer.
     pub ok: u16,
     /// Codes of the problems it can answer besides those every operation can.

@@ -16,6 +16,7 @@ pub mod end;
 pub mod enroll;
 pub mod error;
 pub mod expire;
+pub mod flow;
 pub mod grant;
 pub mod init;
 pub mod lease;
@@ -52,6 +53,7 @@ use crate::vendor::Logins;
 use control::Control;
 use decision::Decisions;
 use error::Error;
+use flow::Flows;
 use session::Sessions;
 use unseal::Guesses;
 
@@ -65,6 +67,7 @@ struct Inner {
     control: Control,
     decisions: Decisions,
     sessions: Sessions,
+    flows: Flows,
     guesses: Guesses,
     log_broken: AtomicBool,
     wraps_allowed: AtomicU64,
@@ -130,6 +133,7 @@ impl App {
             control: Control::default(),
             decisions: Decisions::default(),
             sessions: Sessions::default(),
+            flows: Flows::default(),
             guesses: Guesses::default(),
             log_broken: AtomicBool::new(false),
             wraps_allowed: AtomicU64::new(0),
@@ -193,6 +197,9 @@ impl App {
         if self.0.opened.load().is_none() {
             self.0.sessions.clear();
             self.0.logins.clear();
+            self.0.flows.end();
+        } else {
+            self.0.flows.begin();
         }
     }
 
@@ -211,6 +218,10 @@ impl App {
 
     fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    fn flows(&self) -> &Flows {
+        &self.0.flows
     }
 
     fn guesses(&self) -> &Guesses {

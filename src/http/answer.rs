@@ -23,7 +23,7 @@ const INTERFACE: &str = "2026-11-20";
 pub struct Answer {
     status: u16,
     content_type: &'static str,
-    body: Vec<u8>,
+    body: Body,
     headers: Vec<(&'static str, String)>,
 }
 
@@ -34,7 +34,7 @@ impl Answer {
         Self {
             status: 200,
             content_type: "text/plain; charset=utf-8",
-            body: text.as_bytes().to_vec(),
+            body: Body::from(text.as_bytes().to_vec()),
             headers: Vec::new(),
         }
     }
@@ -45,7 +45,7 @@ impl Answer {
         Self {
             status: 200,
             content_type: "text/markdown; charset=utf-8",
-            body: text.into_bytes(),
+            body: Body::from(text.into_bytes()),
             headers: Vec::new(),
         }
     }
@@ -56,7 +56,7 @@ impl Answer {
         Self {
             status,
             content_type: "application/json",
-            body: value.to_string().into_bytes(),
+            body: Body::from(value.to_string()),
             headers: Vec::new(),
         }
     }
@@ -67,6 +67,17 @@ impl Answer {
         Self {
             status,
             content_type: "application/json",
+            body: Body::from(body),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A body that flows: its parts are sent as they come.
+    #[must_use]
+    pub fn flow(status: u16, content_type: &'static str, body: Body) -> Self {
+        Self {
+            status,
+            content_type,
             body,
             headers: Vec::new(),
         }
@@ -250,13 +261,13 @@ fn refusal(base: &str, id: Option<RequestId>, refused: &Refused) -> Response {
         &id.map(|id| id.to_string()).unwrap_or_default(),
         problem.code.status,
         "application/problem+json",
-        body,
+        Body::from(body),
         &headers,
     )
 }
 
-fn respond(id: &str, status: u16, content_type: &str, body: Vec<u8>, extra: &[(&'static str, String)]) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn respond(id: &str, status: u16, content_type: &str, body: Body, extra: &[(&'static str, String)]) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers: &mut HeaderMap = response.headers_mut();
     put(headers, "request-id", id);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Surface;
 use super::answer::Refused;
+use super::stream::EVENT_STREAM;
 use crate::operations::Operation;
 use crate::service::caller::Parts;
 use crate::service::error::Error;
@@ -131,6 +132,18 @@ impl Input {
             .filter_map(|value| value.to_str().ok())
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Whether the caller asks for an event stream instead of JSON.
+    #[must_use]
+    pub fn wants_events(&self) -> bool {
+        self.header("accept")
+            .iter()
+            .flat_map(|value| value.split(','))
+            .any(|range| {
+                let media = range.split(';').next().unwrap_or_default();
+                media.trim().eq_ignore_ascii_case(EVENT_STREAM)
+            })
     }
 
     /// The raw body.

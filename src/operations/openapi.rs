@@ -109,12 +109,20 @@ fn resolve(schema: Schema, generator: &SchemaGenerator) -> Value {
 
 fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut responses: Map<String, Value> = Map::new();
-    let good = match operation.output {
+    let mut good = match operation.output {
         Some(output) => {
             json!({ "description": operation.summary, "content": { "application/json": { "schema": output(generator) } } })
         }
         None => json!({ "description": operation.summary }),
     };
+    if operation.stream
+        && let Some(content) = good.get_mut("content").and_then(Value::as_object_mut)
+    {
+        content.insert(
+            "text/event-stream".to_owned(),
+            json!({ "schema": { "type": "string" } }),
+        );
+    }
     responses.insert(operation.ok.to_string(), good);
     if operation.id == "createGrant" {
         responses.insert("200".to_owned(), json!({ "description": "The same request was served before", "content": { "application/json": { "schema": bought_output(generator) } } }));

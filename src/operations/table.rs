@@ -25,6 +25,7 @@ const GET: Operation = Operation {
     query: None,
     input: None,
     output: None,
+    stream: false,
     ok: 200,
     problems: &[],
     while_sealed: false,

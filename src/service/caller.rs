@@ -40,6 +40,8 @@ pub struct Context {
     pub request: RequestId,
     /// Tells the surface when money may move.
     pub charging: Charging,
+    /// The login session that proved the caller, by its digest.
+    pub login: Option<[u8; 32]>,
 }
 
 /// Whether a purchase has come so far that the payer may be charged: from then on its answer is 202 with the grant's
@@ -89,6 +91,12 @@ impl Caller {
         }
     }
 
+    /// Whether somebody proved something.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        !matches!(self, Self::Anonymous)
+    }
+
     /// The principal, if known.
     #[must_use]
     pub fn principal(&self) -> Option<&Arc<Principal>> {
@@ -109,6 +117,7 @@ impl Context {
             nonce: None,
             request,
             charging: Charging::default(),
+            login: None,
         }
     }
 
@@ -177,10 +186,38 @@ pub async fn identify(
             .verify(&claimed, parts, now)
             .unwrap_or_else(|| httpsig::verify(&claimed, parts, now));
         accept(app, &mut context, proof.map_err(|error| refused(&error, now))?).await?;
-    } else if let Some(session) = bearer.and_then(|token| app.sessions().bearer(token, now)) {
+    } else if let Some((session, login)) = bearer.and_then(|token| app.sessions().bearer(token, now)) {
         context.caller = known(app, &session).await?;
+        context.login = Some(login);
     }
     Ok(context)
+}
+
+/// Whether a caller who was proved once may still be answered: neither disabled nor logged out since.
+///
+/// # Errors
+/// The store's.
+pub async fn still(app: &App, context: &Context) -> Result<bool, Error> {
+    if context
+        .login
+        .is_some_and(|login| !app.sessions().lives(&login, app.now()))
+    {
+        return Ok(false);
+    }
+    let key = match &context.caller {
+        Caller::Anonymous => return Ok(true),
+        Caller::Key(key) => *key,
+        Caller::Principal(principal) => match context.key.or_else(|| principal.keys.first().copied()) {
+            Some(key) => key,
+            None => return Ok(true),
+        },
+    };
+    let now = match known(app, &key).await {
+        Err(Error::Unauthenticated) => return Ok(false),
+        other => other?,
+    };
+    // A key that became somebody's, or somebody else's, proves another caller.
+    Ok(now.actor() == context.caller.actor())
 }
 
 async fn accept(app: &App, context: &mut Context, proof: Proof) -> Result<(), Error> {

@@ -160,13 +160,22 @@ impl Sessions {
     }
 
     /// The holder of a login token, while it lives. Looked up by digest, so timing tells nothing of the token.
-    pub(super) fn bearer(&self, token: &str, now: Timestamp) -> Option<PublicKey> {
+    /// With it the digest, by which [`Sessions::lives`] finds the session again.
+    pub(super) fn bearer(&self, token: &str, now: Timestamp) -> Option<(PublicKey, [u8; 32])> {
         let digest = *blake3::hash(token.as_bytes()).as_bytes();
         self.bearer
             .lock()
             .get(&digest)
             .filter(|session| session.until > now)
-            .map(|session| session.holder)
+            .map(|session| (session.holder, digest))
+    }
+
+    /// Whether a login session goes on.
+    pub(super) fn lives(&self, digest: &[u8; 32], now: Timestamp) -> bool {
+        self.bearer
+            .lock()
+            .get(digest)
+            .is_some_and(|session| session.until > now)
     }
 
     /// Ends all sessions: the vault was sealed.

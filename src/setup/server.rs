@@ -95,6 +95,8 @@ impl Server {
     /// Ends: no new requests, those under way are answered, then the database is closed.
     pub async fn stop(self) {
         self.stop.cancel();
+        // Answers that stay open would be waited for.
+        crate::service::flow::end_all(&self.app);
         for task in self.tasks {
             let _ended = task.await;
         }
