@@ -1,0 +1,1470 @@
+# Generated from docs/openapi.json by tests/clients/generate.sh. Do not edit.
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypeAlias
+
+from typing_extensions import TypedDict
+
+ApprovalId: TypeAlias = str
+
+
+ApprovalState: TypeAlias = Literal['pending', 'approved', 'denied', 'expired', 'cancelled']
+"""
+Where a request stands.
+"""
+
+
+class Check(TypedDict):
+    """
+    One check of `/readyz`.
+    """
+
+    detail: str
+    """
+    What was seen.
+    """
+    name: str
+    """
+    The name.
+    """
+    ok: bool
+    """
+    Whether it holds.
+    """
+
+
+class CheckpointView(TypedDict):
+    """
+    The signed state of the log.
+    """
+
+    note: str
+    """
+    The C2SP signed note.
+    """
+    object: str
+    """
+    Always `checkpoint`.
+    """
+    public_key: str
+    """
+    The public key that checks it, as C2SP writes verifier keys.
+    """
+    size: int
+    """
+    How many leaves it covers.
+    """
+
+
+CredentialId: TypeAlias = str
+
+
+Digest: TypeAlias = str
+
+
+Effect: TypeAlias = Literal['wider', 'narrower', 'other']
+"""
+What a change does to what is possible.
+"""
+
+
+class EndAsk(TypedDict, closed=True):
+    """
+    Why something is ended.
+    """
+
+    reason: NotRequired[str | None]
+    """
+    For the record.
+    """
+
+
+class Ended(TypedDict):
+    """
+    Ends a grant: no token of it works any more, its keys are ended at their vendors.
+    """
+
+    confirmed: bool
+    """
+    Whether every key is dead at its vendor.
+    """
+    credentials: int
+    """
+    How many keys it had.
+    """
+    id: str
+    """
+    What was ended: a grant's or lease's id.
+    """
+    object: str
+    """
+    `grant` or `lease`.
+    """
+    state: str
+    """
+    `revoked`, or `revoking` while a vendor has still to confirm.
+    """
+
+
+EventId: TypeAlias = str
+
+
+class EventView(TypedDict):
+    """
+    One event as people read it.
+    """
+
+    event: Any
+    """
+    The event, as stored.
+    """
+    leaf: NotRequired[int | None]
+    """
+    Its leaf in the tree, from 0, once numbered.
+    """
+    sequence: int
+    """
+    Its place in the chain, from 1.
+    """
+
+
+class EventsAsk(TypedDict, closed=True):
+    """
+    Which events.
+    """
+
+    actor: NotRequired[str | None]
+    """
+    By this actor.
+    """
+    before: NotRequired[int | None]
+    """
+    Older than this sequence.
+    """
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent.
+    """
+    object: NotRequired[str | None]
+    """
+    About this id.
+    """
+    type: NotRequired[str | None]
+    """
+    Kinds beginning with this: `lease.` or `grant.created`.
+    """
+
+
+class Finding(TypedDict):
+    """
+    One thing that is wrong.
+    """
+
+    column: NotRequired[int | None]
+    """
+    Column in characters, from 1.
+    """
+    fix: str
+    """
+    What to write instead.
+    """
+    line: NotRequired[int | None]
+    """
+    Line, from 1; absent when the policy was judged without its text.
+    """
+    message: str
+    """
+    What is wrong.
+    """
+    pointer: str
+    """
+    JSON Pointer (RFC 6901) of the value in the file, `/grant/max_ttl`; a missing one is named too.
+    """
+
+
+GrantId: TypeAlias = str
+
+
+class GrantLimits(TypedDict):
+    """
+    The limits of a grant.
+    """
+
+    max_resolves: int
+    """
+    Most resolves.
+    """
+    remaining_resolves: int
+    """
+    What is left of them.
+    """
+
+
+GrantState: TypeAlias = Literal['pending_approval', 'provisioning', 'payment_unknown', 'active', 'expired', 'revoked', 'failed']
+"""
+Where a grant stands.
+"""
+
+
+LeaseId: TypeAlias = str
+
+
+class List9(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[EventView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+Mode: TypeAlias = Literal['test', 'live']
+"""
+Whether this instance may touch the world.
+"""
+
+
+Money: TypeAlias = str
+
+
+Name: TypeAlias = str
+
+
+class PageAsk(TypedDict, closed=True):
+    """
+    Which page of a list.
+    """
+
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent.
+    """
+    starting_after: NotRequired[str | None]
+    """
+    The id after which to go on.
+    """
+
+
+PolicyState: TypeAlias = Literal['active', 'replaced']
+"""
+Where a version stands. A version that waits for approval exists only in its approval request.
+"""
+
+
+PrincipalId: TypeAlias = str
+
+
+PrincipalKind: TypeAlias = Literal['agent', 'prim', 'factory', 'human', 'operator']
+"""
+What a principal is.
+"""
+
+
+class Problem(TypedDict):
+    """
+    RFC 9457
+    """
+
+    code: str
+    detail: str
+    doc_url: NotRequired[str]
+    errors: NotRequired[list[dict[str, Any]]]
+    fix: str
+    instance: NotRequired[str]
+    param: NotRequired[str]
+    request_id: str
+    retryable: bool
+    status: int
+    title: str
+    type: str
+
+
+class ProofView(TypedDict):
+    """
+    The proof that an event is in the log.
+    """
+
+    checkpoint: str
+    """
+    The C2SP signed note over that tree.
+    """
+    event: EventId
+    """
+    The event.
+    """
+    leaf: int
+    """
+    Its leaf.
+    """
+    object: str
+    """
+    Always `inclusion_proof`.
+    """
+    proof: list[str]
+    """
+    The hashes, base64, lowest first.
+    """
+    size: int
+    """
+    The tree's size.
+    """
+
+
+class ProposeAsk(TypedDict, closed=True):
+    """
+    A file to look at or to propose.
+    """
+
+    reason: NotRequired[str]
+    """
+    Why, for the approvers.
+    """
+    text: str
+    """
+    The policy file, TOML.
+    """
+
+
+PublicKey: TypeAlias = str
+
+
+class Readiness(TypedDict):
+    """
+    Whether this instance can serve.
+    """
+
+    checks: list[Check]
+    """
+    The checks.
+    """
+    ready: bool
+    """
+    All checks hold.
+    """
+
+
+ReceiptId: TypeAlias = str
+
+
+Reference: TypeAlias = str
+
+
+Scope: TypeAlias = str
+
+
+class SealStatus(TypedDict):
+    """
+    Whether keys can be used.
+    """
+
+    instance: str
+    """
+    The instance.
+    """
+    mode: str
+    """
+    `test` or `live`.
+    """
+    sealed: bool
+    """
+    Nothing that needs a key works.
+    """
+
+
+SessionUse: TypeAlias = Literal['sign', 'login']
+"""
+What kind of session to open.
+"""
+
+
+Timestamp: TypeAlias = str
+
+
+class TokenRoot(TypedDict):
+    """
+    One key that signs tokens.
+    """
+
+    id: int
+    """
+    `rootKeyId` of tokens.
+    """
+    public_key: PublicKey
+    """
+    The key.
+    """
+
+
+Ttl: TypeAlias = str
+
+
+class VendorTest(TypedDict):
+    """
+    Whether a connected vendor answers as it should.
+    """
+
+    object: str
+    """
+    Always `vendor_test`.
+    """
+    ok: bool
+    """
+    The root credential was accepted.
+    """
+    trouble: NotRequired[str | None]
+    """
+    What went wrong, in safe words.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+
+
+VendorView = TypedDict(
+    'VendorView',
+    {
+        'can_mint': bool,
+        'class': int,
+        'connected': NotRequired[Timestamp | None],
+        'evidence': str,
+        'hosts': list[str],
+        'manifest': Digest,
+        'name': Name,
+        'object': str,
+        'resale': str,
+        'root_fields': list[str],
+        'scopes': list[Scope],
+        'state': str,
+        'title': str,
+        'vendor_expiry': bool,
+    },
+)
+
+
+Verdict: TypeAlias = Literal['approve', 'deny']
+"""
+Yes or no.
+"""
+
+
+class Verification(TypedDict):
+    """
+    The outcome of checking the whole log.
+    """
+
+    events: int
+    """
+    Events that were read.
+    """
+    leaves: int
+    """
+    Leaves whose root was recomputed.
+    """
+    object: str
+    """
+    Always `audit_verification`.
+    """
+    ok: bool
+    """
+    Nothing is missing or changed.
+    """
+    root: str
+    """
+    The recomputed root, `sha256:` and hexadecimal as in receipts.
+    """
+    trouble: NotRequired[str | None]
+    """
+    What is wrong, and where.
+    """
+
+
+class V1PoliciesExplainPostResponse(TypedDict):
+    pass
+
+
+class V1ReceiptsIdGetResponse(TypedDict):
+    pass
+
+
+class Credential(TypedDict):
+    base_url: NotRequired[str]
+    fields: NotRequired[dict[str, str]]
+    inject: NotRequired[dict[str, Any]]
+    kind: NotRequired[str]
+    version: NotRequired[int]
+
+
+class Datum(TypedDict):
+    credential: NotRequired[Credential]
+    event: NotRequired[str]
+    lease_duration: NotRequired[int]
+    lease_id: NotRequired[str]
+    object: Literal['resolution', 'problem']
+    problem: NotRequired[Problem]
+    reference: str
+    renewable: NotRequired[bool]
+    unchanged: NotRequired[bool]
+
+
+class V1ResolvePostResponse(TypedDict):
+    data: list[Datum]
+    has_more: bool
+    object: Literal['list']
+
+
+class V1SessionsPostResponse(TypedDict):
+    expires: str
+    object: Literal['session']
+    secret: str
+    """
+    HMAC key (base64url), or a login token
+    """
+    session_id: NotRequired[str | None]
+    """
+    keyid of signatures
+    """
+
+
+class V1SysUnsealPostRequest(TypedDict, closed=True):
+    key: NotRequired[str]
+    """
+    the content of a key file, base64url
+    """
+    passphrase: NotRequired[str]
+
+
+class V1VendorsNameRootCredentialPutRequest(TypedDict, closed=True):
+    base_url: NotRequired[str]
+    """
+    test instances only
+    """
+    fields: dict[str, str]
+    manifest: NotRequired[str]
+    """
+    a manifest of your own instead of the one that comes with dekeys
+    """
+    params: NotRequired[dict[str, str]]
+
+
+class BuyAsk(TypedDict, closed=True):
+    """
+    A request for a grant.
+    """
+
+    audience: NotRequired[list[Name]]
+    """
+    Prims the tokens are for; any that the policy names if absent.
+    """
+    max_resolves: NotRequired[int | None]
+    """
+    How many resolves; the policy's most if absent.
+    """
+    public_key: NotRequired[PublicKey | None]
+    """
+    The key the holder will sign with. Without one the tokens are bearer class.
+    """
+    reason: NotRequired[str]
+    """
+    Why, for the record and for approvers.
+    """
+    reference: NotRequired[Reference | None]
+    """
+    What is wanted, when it is one thing.
+    """
+    references: NotRequired[list[Reference]]
+    """
+    What is wanted, when it is several: one quote, one settlement, all or nothing.
+    """
+    ttl: NotRequired[Ttl | None]
+    """
+    For how long; the policy's longest if absent.
+    """
+
+
+class Change(TypedDict):
+    """
+    One change.
+    """
+
+    effect: Effect
+    """
+    Whether more becomes possible.
+    """
+    field: str
+    """
+    The line of the file: `grant.max_ttl`.
+    """
+    words: str
+    """
+    In words: `+ scopes embeddings:write`, `grant.max_ttl 15m -> 1h`.
+    """
+
+
+class CredentialView(TypedDict):
+    """
+    A credential as operators see it. It never holds the key.
+    """
+
+    attempt: int
+    """
+    Tries of the present step.
+    """
+    created: Timestamp
+    """
+    When it was intended.
+    """
+    expires: Timestamp
+    """
+    When dekeys ends it.
+    """
+    grant: GrantId
+    """
+    The grant.
+    """
+    id: CredentialId
+    """
+    The id.
+    """
+    lease: NotRequired[LeaseId | None]
+    """
+    The lease.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    next_at: NotRequired[Timestamp | None]
+    """
+    When dekeys looks at it next.
+    """
+    object: str
+    """
+    Always `credential`.
+    """
+    prim: NotRequired[PrincipalId | None]
+    """
+    The prim.
+    """
+    state: str
+    """
+    Where it stands; a key whose revocation the vendor does not confirm is `revocation_failed`.
+    """
+    trouble: NotRequired[str | None]
+    """
+    The last trouble.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+    vendor_key_id: NotRequired[str | None]
+    """
+    Its id there.
+    """
+    vendor_name: str
+    """
+    Its name there.
+    """
+
+
+class Diff(TypedDict):
+    """
+    A comparison of two policy texts.
+    """
+
+    changes: list[Change]
+    """
+    Each change; empty when nothing but comments and layout changed, or when a text cannot be read.
+    """
+    unified: str
+    """
+    The unified diff of the texts, three lines of context; empty when they are equal.
+    """
+
+
+class EnrollAsk(TypedDict, closed=True):
+    """
+    A principal to be made.
+    """
+
+    kind: PrincipalKind
+    """
+    What it is. Operators and approvers are enrolled by `dekeys init`; humans here cannot approve.
+    """
+    name: Name
+    """
+    The name it will have.
+    """
+    public_keys: list[PublicKey]
+    """
+    Its public keys.
+    """
+    wallets: NotRequired[list[str]]
+    """
+    Its wallets, CAIP-10.
+    """
+
+
+class ExplainAsk(TypedDict, closed=True):
+    """
+    Whom and what to explain.
+    """
+
+    max_resolves: NotRequired[int | None]
+    """
+    How many resolves; 1 if absent.
+    """
+    principal: NotRequired[Name | None]
+    """
+    Which principal would ask; the caller if absent.
+    """
+    reference: Reference
+    """
+    What would be asked for.
+    """
+    ttl: NotRequired[Ttl | None]
+    """
+    For how long; 15 minutes if absent.
+    """
+    wallet: NotRequired[str | None]
+    """
+    Which wallet would pay, CAIP-10.
+    """
+
+
+class GrantItem(TypedDict):
+    """
+    One thing a grant allows: scopes at a vendor, under the grant's policy version.
+    """
+
+    policy: Name
+    """
+    The policy that allows it.
+    """
+    policy_digest: Digest
+    """
+    That version's digest.
+    """
+    policy_version: int
+    """
+    The version in force when it was granted.
+    """
+    scopes: list[Scope]
+    """
+    The scopes.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+
+
+GrantView = TypedDict(
+    'GrantView',
+    {
+        'audience': list[Name],
+        'class': str,
+        'created': Timestamp,
+        'expires': Timestamp,
+        'holder': NotRequired[PublicKey | None],
+        'id': GrantId,
+        'items': list[GrantItem],
+        'limits': GrantLimits,
+        'livemode': bool,
+        'object': str,
+        'principal': PrincipalId,
+        'receipt': NotRequired[ReceiptId | None],
+        'state': GrantState,
+    },
+)
+
+
+class Known(TypedDict, closed=True):
+    """
+    A key the prim holds already.
+    """
+
+    lease_id: LeaseId
+    """
+    Its lease.
+    """
+    version: int
+    """
+    Its version.
+    """
+
+
+class LeaseView(TypedDict):
+    """
+    A lease as people see it. It never holds the key.
+    """
+
+    created: Timestamp
+    """
+    When it was made.
+    """
+    credential: CredentialId
+    """
+    The credential.
+    """
+    expires: Timestamp
+    """
+    When it ends.
+    """
+    grant: GrantId
+    """
+    The grant.
+    """
+    id: LeaseId
+    """
+    The id.
+    """
+    lease_duration: int
+    """
+    Seconds until then.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    object: str
+    """
+    Always `lease`.
+    """
+    prim: PrincipalId
+    """
+    The prim that holds the key.
+    """
+    renewable: bool
+    """
+    Whether it can be prolonged.
+    """
+    resolves: int
+    """
+    How often it was resolved.
+    """
+    state: str
+    """
+    `pending`, `active`, `expired`, `revoked` or `revocation_failed`.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+
+
+class List2(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[GrantView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List3(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[LeaseView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List4(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[CredentialView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List7(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[VendorView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class Offer(TypedDict):
+    """
+    One thing that can be had.
+    """
+
+    approval: str
+    """
+    Whether people approve each grant: `none`, `first` or `always`.
+    """
+    max_resolves: int
+    """
+    The most resolves one grant may have.
+    """
+    max_ttl: Ttl
+    """
+    The longest a grant may live.
+    """
+    policy: Name
+    """
+    The policy that offers it.
+    """
+    policy_version: int
+    """
+    Its version.
+    """
+    price: NotRequired[Money | None]
+    """
+    Per grant item; absent when it is free.
+    """
+    prims: list[Name]
+    """
+    Prims that may receive a key under it.
+    """
+    reference: Reference
+    """
+    What to ask for.
+    """
+
+
+class PolicyView(TypedDict):
+    """
+    A policy as people see it.
+    """
+
+    activated: Timestamp
+    """
+    When.
+    """
+    approval: ApprovalId
+    """
+    The approval that put it in force.
+    """
+    digest: Digest
+    """
+    What approvers signed.
+    """
+    name: Name
+    """
+    The name.
+    """
+    object: str
+    """
+    Always `policy`.
+    """
+    state: PolicyState
+    """
+    Whether it is in force.
+    """
+    text: str
+    """
+    The file.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+    version: int
+    """
+    The version.
+    """
+
+
+class PrincipalView(TypedDict):
+    """
+    A principal as people see it.
+    """
+
+    approver: bool
+    """
+    May approve.
+    """
+    created: Timestamp
+    """
+    When it was made.
+    """
+    id: PrincipalId
+    """
+    The id.
+    """
+    kind: PrincipalKind
+    """
+    The kind.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    name: Name
+    """
+    The unique name.
+    """
+    object: str
+    """
+    Always `principal`.
+    """
+    public_keys: list[PublicKey]
+    """
+    Public keys.
+    """
+    state: str
+    """
+    `active` or `disabled`.
+    """
+    wallets: list[str]
+    """
+    Wallets, CAIP-10.
+    """
+
+
+class Proposal(TypedDict):
+    """
+    What a proposal would change, and whether it could be made.
+    """
+
+    approval: NotRequired[ApprovalId | None]
+    """
+    The approval request, once proposed.
+    """
+    diff: Diff
+    """
+    What changes.
+    """
+    digest: Digest
+    """
+    What approvers will sign.
+    """
+    findings: list[Finding]
+    """
+    What stands against it, or should be known.
+    """
+    name: Name
+    """
+    The policy.
+    """
+    object: str
+    """
+    Always `policy_proposal`.
+    """
+    version: int
+    """
+    The version it would become.
+    """
+
+
+class PublicKeys(TypedDict):
+    """
+    The public keys of this instance: what verifiers need.
+    """
+
+    instance: str
+    """
+    The instance.
+    """
+    log: str
+    """
+    The key that signs checkpoints and receipts, as C2SP writes verifier keys.
+    """
+    object: str
+    """
+    Always `public_keys`.
+    """
+    token_roots: list[TokenRoot]
+    """
+    The keys that sign tokens, with their root key ids; two are live.
+    """
+
+
+class RenewAsk(TypedDict, closed=True):
+    """
+    How much longer.
+    """
+
+    ttl: NotRequired[Ttl | None]
+    """
+    The new life, counted from now; the policy's longest if absent.
+    """
+
+
+class ResolveItem(TypedDict, closed=True):
+    """
+    One thing to resolve.
+    """
+
+    known: NotRequired[Known | None]
+    """
+    What the prim still has: unchanged, it is not sent again.
+    """
+    reference: Reference
+    """
+    What.
+    """
+    token: NotRequired[str | None]
+    """
+    The agent's token, when it is not the one in `Authorization`.
+    """
+
+
+class ResolveRequest(TypedDict, closed=True):
+    """
+    A request to resolve: 1 to 20 items, each answered on its own.
+    """
+
+    items: list[ResolveItem]
+    """
+    What is wanted.
+    """
+
+
+class ReviewAsk(TypedDict, closed=True):
+    """
+    A verdict, signed by the approver's own key over approval, digest, verdict and comment.
+    """
+
+    comment: NotRequired[str]
+    """
+    Why; a refusal needs it.
+    """
+    digest: Digest
+    """
+    The digest the approver saw: 412 when the request is another by now.
+    """
+    signature: str
+    """
+    Ed25519 over the verdict, base64url.
+    """
+    verdict: Verdict
+    """
+    Yes or no.
+    """
+
+
+class ReviewView(TypedDict):
+    """
+    One verdict as people see it.
+    """
+
+    approver: Name
+    """
+    Who.
+    """
+    comment: str
+    """
+    Why.
+    """
+    created: Timestamp
+    """
+    When.
+    """
+    digest: Digest
+    """
+    The digest that was seen.
+    """
+    key: PublicKey
+    """
+    The key that signed.
+    """
+    signature: str
+    """
+    The signature, base64url.
+    """
+    verdict: Verdict
+    """
+    Yes or no.
+    """
+
+
+class SessionAsk(TypedDict, closed=True):
+    """
+    A request for a session.
+    """
+
+    use: SessionUse
+    """
+    The kind.
+    """
+
+
+class Status(TypedDict):
+    """
+    The state of an instance in figures.
+    """
+
+    active_grants: int
+    """
+    Grants in force.
+    """
+    database: str
+    """
+    `sqlite` or `postgres`.
+    """
+    events: int
+    """
+    Events on record.
+    """
+    instance: str
+    """
+    The instance.
+    """
+    leaves: int
+    """
+    Leaves under the latest checkpoint.
+    """
+    live_leases: int
+    """
+    Leases alive.
+    """
+    mode: Mode
+    """
+    Test or live.
+    """
+    now: Timestamp
+    """
+    The time here.
+    """
+    object: str
+    """
+    Always `status`.
+    """
+    pending_approvals: int
+    """
+    Approvals that wait.
+    """
+    revocation_failed: int
+    """
+    Keys whose revocation is not confirmed.
+    """
+    sealed: bool
+    """
+    Whether the vault is sealed.
+    """
+    solo: bool
+    """
+    One person may approve their own requests.
+    """
+    unknown_payments: int
+    """
+    Payments whose outcome is not known.
+    """
+    version: str
+    """
+    The version of dekeys.
+    """
+
+
+class V1GrantsPostResponse(GrantView):
+    expires_in: NotRequired[int]
+    token: NotRequired[str]
+    """
+    absent when a repeated request did not prove the holder
+    """
+    token_type: NotRequired[str]
+
+
+class V1GrantsIdTokensPostResponse(GrantView):
+    expires_in: NotRequired[int]
+    token: NotRequired[str]
+    """
+    absent when a repeated request did not prove the holder
+    """
+    token_type: NotRequired[str]
+
+
+class ApprovalView(TypedDict):
+    """
+    An approval request as people see it.
+    """
+
+    approvers: list[Name]
+    """
+    Whose verdicts count.
+    """
+    created: Timestamp
+    """
+    When it was made.
+    """
+    diff: NotRequired[Diff | None]
+    """
+    What changes, for a policy.
+    """
+    digest: Digest
+    """
+    What a verdict must name.
+    """
+    expires: Timestamp
+    """
+    When it ends undecided.
+    """
+    id: ApprovalId
+    """
+    The id.
+    """
+    kind: str
+    """
+    `policy` or `grant`.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    object: str
+    """
+    Always `approval`.
+    """
+    quorum: int
+    """
+    How many must agree.
+    """
+    reason: str
+    """
+    Why.
+    """
+    requester: PrincipalId
+    """
+    Who asked.
+    """
+    reviews: list[ReviewView]
+    """
+    The verdicts so far.
+    """
+    state: ApprovalState
+    """
+    Where it stands.
+    """
+    summary: str
+    """
+    What is asked for, in one line.
+    """
+    text: NotRequired[str | None]
+    """
+    The proposed file, for a policy.
+    """
+
+
+class List(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[Offer]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List5(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[PolicyView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List6(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[ApprovalView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List8(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[PrincipalView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
