@@ -11,6 +11,8 @@ mod buy;
 mod config;
 mod context;
 mod credential;
+mod curl;
+mod database;
 mod demo;
 mod exit;
 mod failure;
@@ -20,15 +22,20 @@ mod init;
 mod key;
 mod lease;
 mod login;
+mod manual;
 mod offer;
 mod output;
 mod page;
 mod policy;
 mod principal;
+mod profile;
+mod progress;
 mod prompt;
 mod receipt;
+mod reference;
 mod resolve;
 mod serve;
+mod settings;
 mod token;
 mod unseal;
 mod vendor;
@@ -45,6 +52,7 @@ use crate::base::time::Ttl;
 use context::Context;
 use failure::Failure;
 use output::{Colour, Format};
+pub use reference::reference;
 pub use world::{Env, Terminal, World};
 
 /// The whole command line.
@@ -94,6 +102,12 @@ pub(crate) struct Globals {
     /// Do it without asking
     #[arg(long, short, global = true, hide_short_help = true)]
     pub yes: bool,
+    /// Print the request as a line for curl, and send nothing that changes anything
+    #[arg(long, global = true, hide_short_help = true)]
+    pub curl: bool,
+    /// Whom to talk to and as whom, by the name of a table in profiles.toml [env: `DEKEYS_PROFILE`]
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub profile: Option<String>,
     /// When to colour
     #[arg(
         long,
@@ -109,15 +123,12 @@ pub(crate) struct Globals {
     /// Say which requests are made
     #[arg(long, short, global = true, hide_short_help = true)]
     pub verbose: bool,
-    /// How long one request may take
-    #[arg(
-        long,
-        global = true,
-        value_name = "SPAN",
-        default_value = "75s",
-        hide_short_help = true
-    )]
-    pub timeout: Ttl,
+    /// How long one request may take [default: `75s`]
+    #[arg(long, global = true, value_name = "SPAN", hide_short_help = true)]
+    pub timeout: Option<Ttl>,
+    /// The command makes a profile, so that it need not be there.
+    #[arg(skip)]
+    pub sets_up: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -138,6 +149,9 @@ enum Command {
     /// Sign in for eight hours with a key file
     #[command(after_help = "Example: dekeys login --key-file ~/.config/dekeys/ada.key")]
     Login,
+    /// End the login that is kept, here and at the server
+    #[command(after_help = "Example: dekeys logout")]
+    Logout,
     /// Who dekeys thinks you are
     #[command(after_help = "Example: dekeys whoami --key-file prim.key")]
     Whoami,
@@ -187,6 +201,31 @@ enum Command {
     /// Print the OpenAPI document
     #[command(after_help = "Example: dekeys openapi > openapi.json")]
     Openapi,
+    /// The database on this machine
+    #[command(subcommand, after_help = database::EXAMPLE)]
+    Db(database::Db),
+    /// Print what a shell needs to complete commands
+    Completions(manual::CompletionsArgs),
+    /// Manual pages, as man reads them
+    Man(manual::ManArgs),
+}
+
+impl Command {
+    /// Whether it sends no request, so that there is nothing for `--curl`.
+    const fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Self::Demo(_)
+                | Self::Serve(_)
+                | Self::Init(_)
+                | Self::Key(_)
+                | Self::Config(_)
+                | Self::Openapi
+                | Self::Db(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+        )
+    }
 }
 
 /// Runs a command line of this process.
@@ -231,11 +270,22 @@ fn parse_failed(error: &clap::Error, world: &mut World) -> u8 {
 }
 
 fn execute(cli: &Cli, world: &mut World) -> u8 {
-    let (mut context, fit) = Context::new(&cli.globals, world);
+    let mut globals = cli.globals.clone();
+    globals.sets_up = matches!(cli.command, Command::Config(config::Config::Set { .. }));
+    let (mut context, fit) = Context::new(&globals, world);
+    let fit = fit.and_then(|()| nothing_for_curl(cli));
     match fit.and_then(|()| dispatch(&cli.command, &mut context)) {
         Ok(()) => 0,
         Err(failure) => context.fail(&failure),
     }
+}
+
+fn nothing_for_curl(cli: &Cli) -> Result<(), Failure> {
+    if cli.globals.curl && cli.command.is_local() {
+        let fix = "leave --curl out";
+        return Err(Failure::usage("this command sends no request", fix));
+    }
+    Ok(())
 }
 
 fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -258,6 +308,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Seal(args) => unseal::seal(args, context).await,
         Command::Status => unseal::status(context).await,
         Command::Login => login::login(context).await,
+        Command::Logout => login::logout(context).await,
         Command::Whoami => login::whoami(context).await,
         Command::Key(verb) => key::run(verb, context),
         Command::Offer(verb) => offer::run(verb, context).await,
@@ -275,5 +326,8 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Config(verb) => config::run(verb, context),
         Command::Api(args) => api::run(args, context).await,
         Command::Openapi => api::openapi(context),
+        Command::Db(verb) => database::run(verb, context).await,
+        Command::Completions(args) => manual::completions(args, context),
+        Command::Man(args) => manual::man(args, context),
     }
 }

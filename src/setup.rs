@@ -1,6 +1,7 @@
 //! The composition root: the only place that puts store, engines, verbs and surfaces together.
 
 pub mod demo;
+pub mod look;
 pub mod server;
 pub mod stage;
 

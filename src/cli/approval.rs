@@ -168,7 +168,7 @@ async fn decide(args: &VerdictArgs, verdict: Verdict, context: &mut Context<'_>)
     }
     let key = context.key()?;
     let segments = ["v1", "approvals", &args.id.to_string()];
-    let seen = context.ask(&Request::get(&segments)).await?.json();
+    let seen = context.look_up(&Request::get(&segments)).await?.json();
     let current: Option<Digest> = text(&seen, "/digest").parse().ok();
     let digest = match (args.digest, current) {
         (Some(digest), Some(current)) if digest != current => return Err(changed(args.id, digest, current)),
@@ -218,7 +218,7 @@ pub(crate) async fn wait(id: &str, patience: Ttl, context: &mut Context<'_>) -> 
         let state = text(&seen, "/state");
         match state.as_str() {
             "approved" => return context.say("approved; in force now"),
-            "pending" if context.now() < until => tokio::time::sleep(context.world.pace).await,
+            "pending" if context.now() < until => context.pause("people are deciding", context.world.pace).await,
             "pending" => {
                 let fix = format!("wait on: dekeys approval show {id}");
                 return Err(Failure::new(

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::output::{Column, Format, Kind, raw};
 use super::page::{rows, text};
 use crate::base::id::EventId;
+use crate::base::time::{Timestamp, Ttl};
 use crate::client::Request;
 
 pub(crate) const EXAMPLE: &str = "Example: dekeys audit tail --type lease.";
@@ -18,6 +19,17 @@ pub(crate) const EXAMPLE: &str = "Example: dekeys audit tail --type lease.";
 pub(crate) enum Audit {
     /// The newest events, oldest of them first
     Tail(TailArgs),
+    /// Events that fit, newest first, however far back they are
+    Search(SearchArgs),
+    /// The whole log, oldest first, one line of JSON for each event
+    #[command(
+        after_help = "Example: dekeys audit export > audit.jsonl\nExample: dekeys audit export --after 18204 >> audit.jsonl"
+    )]
+    Export {
+        /// Go on after this number
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: i64,
+    },
     /// Have the server read and check the whole log
     #[command(after_help = "Example: dekeys audit verify")]
     Verify,
@@ -50,6 +62,31 @@ pub(crate) struct TailArgs {
     limit: u8,
 }
 
+/// What `search` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dekeys audit search --type lease. --since 24h\nExample: dekeys audit search openai --limit 50"
+)]
+pub(crate) struct SearchArgs {
+    /// Only events in which this stands, in whatever place
+    word: Option<String>,
+    /// Only kinds that begin with this: `lease.` or `grant.created`
+    #[arg(long = "type", value_name = "KIND")]
+    kind: Option<String>,
+    /// Only about this id
+    #[arg(long, value_name = "ID")]
+    object: Option<String>,
+    /// Only by this actor
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
+    /// Only of the last such span
+    #[arg(long, value_name = "SPAN")]
+    since: Option<Ttl>,
+    /// How many at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    limit: usize,
+}
+
 const EVENTS: &[Column] = &[
     Column("number", "/sequence", Kind::Plain),
     Column("when", "/event/timestamp", Kind::Time),
@@ -70,6 +107,8 @@ const VERIFIED: &[Column] = &[
 pub(crate) async fn run(verb: &Audit, context: &mut Context<'_>) -> Result<(), Failure> {
     match verb {
         Audit::Tail(args) => tail(args, context).await,
+        Audit::Search(args) => search(args, context).await,
+        Audit::Export { after } => export(*after, context).await,
         Audit::Verify => {
             let verified = context
                 .ask_and_show(&Request::post(&["v1", "audit", "verify"]), VERIFIED)
@@ -112,6 +151,65 @@ async fn tail(args: &TailArgs, context: &mut Context<'_>) -> Result<(), Failure>
         newest = fresh.last().map_or(newest, sequence);
         print(&fresh, context)?;
     }
+}
+
+/// How many events one page of the log has at most.
+const PAGE: i64 = 100;
+
+async fn search(args: &SearchArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let from = args.since.map(|span| context.now().minus(span));
+    let old = |row: &Value| {
+        let when = Timestamp::parse_rfc3339(&text(row, "/event/timestamp"));
+        when.zip(from).is_some_and(|(when, from)| when < from)
+    };
+    let word = args.word.as_deref().unwrap_or_default().to_lowercase();
+    let (mut found, mut before) = (Vec::new(), None);
+    while found.len() < args.limit {
+        let request = Request::get(&["v1", "audit", "events"])
+            .query("type", args.kind.as_ref())
+            .query("object", args.object.as_ref())
+            .query("actor", args.actor.as_ref())
+            .query("limit", Some(PAGE))
+            .query("before", before);
+        let answer = context.ask(&request).await?.json();
+        let page = rows(&answer);
+        let fits = page
+            .iter()
+            .take_while(|row| !old(row))
+            .filter(|row| row.to_string().to_lowercase().contains(&word));
+        found.extend(fits.take(args.limit.saturating_sub(found.len())).cloned());
+        before = page.last().filter(|row| !old(row)).map(sequence);
+        if before.is_none() || answer.get("has_more") != Some(&Value::Bool(true)) {
+            break;
+        }
+    }
+    let none = found.is_empty();
+    context.show_value(&json!({ "object": "list", "data": found, "has_more": false }), EVENTS)?;
+    if none { context.say("no events") } else { Ok(()) }
+}
+
+/// Numbers are dense, so that the log can be had from its beginning although pages begin at its end.
+async fn export(after: i64, context: &mut Context<'_>) -> Result<(), Failure> {
+    let page = |before: Option<i64>, limit: i64| {
+        Request::get(&["v1", "audit", "events"])
+            .query("limit", Some(limit))
+            .query("before", before)
+    };
+    let newest = context.ask(&page(None, 1)).await?.json();
+    let newest = rows(&newest).first().map_or(0, sequence);
+    let (mut from, mut written) = (after.max(0), 0usize);
+    while from < newest {
+        let until = from.saturating_add(PAGE).min(newest);
+        let answer = context.ask(&page(Some(until.saturating_add(1)), PAGE)).await?.json();
+        for row in rows(&answer).iter().rev().filter(|row| sequence(row) > from) {
+            context.print(&row.to_string())?;
+            written = written.saturating_add(1);
+        }
+        from = until;
+    }
+    context.say(&format!(
+        "{written} events up to number {newest}; what comes later: --after {newest}"
+    ))
 }
 
 /// Everything after number `newest`, oldest first, however many pages that takes.

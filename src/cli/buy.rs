@@ -49,7 +49,7 @@ pub(crate) async fn buy(args: &CreateArgs, body: &Value, context: &mut Context<'
         told: false,
     };
     loop {
-        match client.send_any(&purchase.request()).await {
+        match context.exchange(&client, &purchase.request()).await? {
             Err(error) => purchase.after_break(error, context).await?,
             Ok(reply) => {
                 let demand = reply.header("payment-required").map(str::to_owned);
@@ -134,7 +134,7 @@ impl Purchase<'_> {
         let asked = seconds.map(std::time::Duration::from_secs);
         let left = self.until.since(context.now()).to_std();
         let pause = asked.unwrap_or(context.world.pace).max(context.world.pace);
-        tokio::time::sleep(pause.min(left.max(context.world.pace))).await;
+        context.pause("waiting", pause.min(left.max(context.world.pace))).await;
     }
 
     /// Signs a payment for what the 402 asks, on a test network only and within what the person allowed.

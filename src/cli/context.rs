@@ -9,62 +9,54 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output::{self, Column, Format, Style};
 use super::page::{next, rows};
+use super::progress::watched;
 use super::prompt;
+use super::settings::{self, ADDR, ADMIN, Setting, TIMEOUT};
 use super::world::World;
-use super::{Colour, Globals, exit};
+use super::{Colour, Globals, curl, exit};
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::client::secret::{self, SecretFileError};
 use crate::client::{Address, Client, ClientError, KeyFile, Reply, Request};
-
-/// The default addresses.
-const ADDR: &str = "http://127.0.0.1:8402";
-const ADMIN: &str = "http://127.0.0.1:8403";
 
 /// What a running command works with.
 pub(crate) struct Context<'w> {
     pub world: &'w mut World,
     pub globals: Globals,
     pub style: Style,
-    /// The login that was kept is what proves the caller.
-    kept_login: bool,
+    /// Where each value of `globals` comes from.
+    pub settings: Vec<Setting>,
+    /// The file of the login that was kept, when that is what proves the caller.
+    kept_login: Option<PathBuf>,
 }
 
 impl<'w> Context<'w> {
-    /// Takes the environment into account, and says whether it makes sense.
+    /// Takes environment and profile into account, and says whether that makes sense.
     pub(crate) fn new(globals: &Globals, world: &'w mut World) -> (Self, Result<(), Failure>) {
-        let mut globals = globals.clone();
+        let (laid, fit) = settings::lay(globals, world);
         let env = |name: &str| (world.env)(name).filter(|value| !value.is_empty());
-        let path = |name: &str| env(name).map(PathBuf::from);
-        globals.addr = globals.addr.or_else(|| env("DEKEYS_ADDR"));
-        globals.admin_addr = globals.admin_addr.or_else(|| env("DEKEYS_ADMIN_ADDR"));
-        globals.key_file = globals.key_file.or_else(|| path("DEKEYS_KEY_FILE"));
-        globals.token_file = globals.token_file.or_else(|| path("DEKEYS_TOKEN_FILE"));
-        globals.no_input |= env("DEKEYS_NO_INPUT").is_some();
-        let wanted = match (globals.json, globals.output) {
-            (true, _) => Ok(Format::Json),
-            (false, Some(format)) => Ok(format),
-            (false, None) => format_of(env("DEKEYS_OUTPUT").as_deref()),
-        };
-        let dumb = env("NO_COLOR").is_some() || env("TERM").is_some_and(|term| term == "dumb");
+        let dumb = env("TERM").is_some_and(|term| term == "dumb");
+        let plain = dumb || env("NO_COLOR").is_some();
         let style = Style {
-            format: *wanted.as_ref().unwrap_or(&Format::Text),
+            format: laid.format,
             terminal: world.terminal,
-            colour: match globals.color {
+            colour: match laid.globals.color {
                 Colour::Always => true,
                 Colour::Never => false,
-                Colour::Auto => world.terminal.stderr && !dumb,
+                Colour::Auto => world.terminal.stderr && !plain,
             },
-            quiet: globals.quiet,
+            quiet: laid.globals.quiet,
+            still: dumb,
             now: world.clock.now(),
         };
         let context = Self {
             world,
-            globals,
+            globals: laid.globals,
+            settings: laid.list,
             style,
-            kept_login: false,
+            kept_login: None,
         };
-        (context, wanted.map(drop))
+        (context, fit)
     }
 
     /// The time now.
@@ -105,7 +97,8 @@ impl<'w> Context<'w> {
             (None, Some(_)) => None,
             (None, None) => self.stored_login()?,
         };
-        self.kept_login = signer.is_none() && self.globals.token_file.is_none() && login.is_some();
+        let kept = signer.is_none() && self.globals.token_file.is_none() && login.is_some();
+        self.kept_login = if kept { self.login_file().ok() } else { None };
         self.client_with(address, signer, login)
     }
 
@@ -113,6 +106,13 @@ impl<'w> Context<'w> {
     pub(crate) fn stranger(&mut self) -> Result<Client, Failure> {
         let address = self.globals.addr.clone();
         self.client_with(parse_address(address.as_deref().unwrap_or(ADDR))?, None, None)
+    }
+
+    /// A client of the public address that proves itself with this login alone.
+    pub(crate) fn with_login(&mut self, login: SecretText) -> Result<Client, Failure> {
+        let address = self.globals.addr.clone();
+        self.kept_login = self.login_file().ok();
+        self.client_with(parse_address(address.as_deref().unwrap_or(ADDR))?, None, Some(login))
     }
 
     fn client_with(
@@ -129,7 +129,7 @@ impl<'w> Context<'w> {
             address,
             signer,
             login,
-            self.globals.timeout.to_std(),
+            self.globals.timeout.unwrap_or(TIMEOUT).to_std(),
             clock,
             random,
         )?)
@@ -145,10 +145,33 @@ impl<'w> Context<'w> {
         Err(ClientError::Foreign { address, status }.into())
     }
 
-    /// Sends a request, and says so with `--verbose`.
+    /// Sends a request; every answer that is no refusal is a good one.
     pub(crate) async fn send_for_any(&mut self, client: &Client, request: &Request) -> Result<Reply, Failure> {
+        let reply = self.exchange(client, request).await?;
+        let reply = reply.and_then(|reply| client.check(reply));
+        reply.map_err(|error| {
+            let failure = Failure::from(error);
+            if self.kept_login.is_some() && failure.exit() == exit::UNAUTHENTICATED {
+                let code = failure.code().to_owned();
+                return failure.or_fix(&code, || "your login is over: dekeys login --key-file FILE".to_owned());
+            }
+            failure
+        })
+    }
+
+    /// Sends a request, and says so with `--verbose`; with `--curl` says how to send it, and ends.
+    pub(crate) async fn exchange(
+        &mut self,
+        client: &Client,
+        request: &Request,
+    ) -> Result<Result<Reply, ClientError>, Failure> {
+        if self.globals.curl {
+            self.print_curl(client, request)?;
+            return Err(Failure::Quiet(0));
+        }
         self.trace(&format!("> {} {}{}", request.method, client.address(), request.path()))?;
-        let reply = client.send(request).await;
+        let what = format!("{} {}", request.method, request.path());
+        let reply = watched(self.style, &what, client.send_any(request)).await;
         match &reply {
             Ok(reply) => {
                 let id = reply.header("request-id").unwrap_or_default().to_owned();
@@ -156,14 +179,44 @@ impl<'w> Context<'w> {
             }
             Err(error) => self.trace(&format!("< {error}"))?,
         }
-        reply.map_err(|error| {
-            let failure = Failure::from(error);
-            if self.kept_login && failure.exit() == exit::UNAUTHENTICATED {
-                let code = failure.code().to_owned();
-                return failure.or_fix(&code, || "your login is over: dekeys login --key-file FILE".to_owned());
+        Ok(reply)
+    }
+
+    fn print_curl(&mut self, client: &Client, request: &Request) -> Result<(), Failure> {
+        let mut prepared = client.prepared(request)?;
+        if request.hides_body() {
+            // The digest of a secret that can be guessed is no secret's keeper.
+            for name in ["signature", "signature-input", "content-digest"] {
+                prepared.headers.remove(name);
             }
-            failure
-        })
+            self.say(&format!(
+                "put the body into {}; it is not shown, since it may be secret",
+                curl::BODY_FILE
+            ))?;
+        }
+        if client.signs() && request.hides_body() {
+            self.say(
+                "it must be signed (RFC 9421, Ed25519), which curl cannot: dekeys api PATH --input FILE --key-file KEY",
+            )?;
+        } else if client.signs() {
+            self.say("signed (RFC 9421, Ed25519): it works once, within 60 s; --curl again gives a fresh signature")?;
+        }
+        let token = self.globals.token_file.as_ref().or(self.kept_login.as_ref());
+        let line = curl::line(request, &prepared, client.address(), token.map(PathBuf::as_path));
+        self.print(&line)
+    }
+
+    /// Sends a request that only finds out what the command's own request needs; `--curl` sends it too.
+    pub(crate) async fn look_up(&mut self, request: &Request) -> Result<Reply, Failure> {
+        let curl = std::mem::take(&mut self.globals.curl);
+        let reply = self.ask(request).await;
+        self.globals.curl = curl;
+        reply
+    }
+
+    /// Waits between two looks at something; `what` is waited for.
+    pub(crate) async fn pause(&self, what: &str, time: std::time::Duration) {
+        watched(self.style, what, tokio::time::sleep(time)).await;
     }
 
     /// Sends a request to the public address.
@@ -302,7 +355,7 @@ impl<'w> Context<'w> {
 
     /// Asks before something that cannot be undone.
     pub(crate) fn confirm(&mut self, question: &str) -> Result<(), Failure> {
-        if self.globals.yes {
+        if self.globals.yes || self.globals.curl {
             return Ok(());
         }
         self.may_ask("--yes")?;
@@ -345,16 +398,4 @@ impl<'w> Context<'w> {
 fn parse_address(text: &str) -> Result<Address, Failure> {
     text.parse()
         .map_err(|error| Failure::usage(format!("{error}"), "correct --addr, --admin-addr or DEKEYS_ADDR"))
-}
-
-fn format_of(word: Option<&str>) -> Result<Format, Failure> {
-    match word {
-        None | Some("text") => Ok(Format::Text),
-        Some("json") => Ok(Format::Json),
-        Some("jsonl") => Ok(Format::Jsonl),
-        Some(other) => {
-            let what = format!("DEKEYS_OUTPUT is `{other}`");
-            Err(Failure::usage(what, "write text, json or jsonl"))
-        }
-    }
 }

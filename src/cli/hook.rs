@@ -16,6 +16,7 @@ use crate::model::scope::Name;
 use crate::operations::openapi as document;
 use crate::problem;
 use crate::service::init::Init;
+use crate::setup::look::{self, DatabaseLook};
 use crate::setup::{self, SetupError};
 
 /// Makes an instance: its id, for the person to see.
@@ -33,6 +34,16 @@ pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Fail
     };
     let instance = setup::init(&loaded.config, init, key).await?;
     Ok(instance.id.to_string())
+}
+
+/// Looks at the configured database.
+pub(crate) async fn look_at_database(loaded: &Loaded) -> Result<DatabaseLook, Failure> {
+    Ok(look::look(&loaded.config).await?)
+}
+
+/// Brings the configured database to this binary's migrations.
+pub(crate) async fn migrate(loaded: &Loaded) -> Result<(), Failure> {
+    Ok(look::migrate(&loaded.config).await?)
 }
 
 /// Signs a payment of at most `most` for what a 402 asks for: the value of `PAYMENT-SIGNATURE`.

@@ -1,4 +1,4 @@
-//! `dekeys login` and `whoami`.
+//! `dekeys login`, `logout` and `whoami`.
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,31 @@ pub(crate) async fn login(context: &mut Context<'_>) -> Result<(), Failure> {
         "signed in; ends {when}, or when the server restarts. Kept in {}",
         path.display()
     ))
+}
+
+/// Ends the kept login: at the server, so that a copy of the token is worth nothing, and in this user's files.
+pub(crate) async fn logout(context: &mut Context<'_>) -> Result<(), Failure> {
+    let path = context.login_file()?;
+    if !path.exists() {
+        return context.say("there is no login to end");
+    }
+    let login = secret::read_file(&path)?;
+    let client = context.with_login(login)?;
+    let ended = context
+        .send(&client, &Request::post(&["v1", "sessions", "close"]))
+        .await;
+    match ended {
+        Ok(_) => {}
+        // It was over already.
+        Err(failure) if failure.exit() == exit::UNAUTHENTICATED => {}
+        Err(failure) if failure.exit() == exit::LATER || failure.exit() == exit::SEALED => {
+            let warning = "the server could not be told; without it the token ends by itself within 8 hours";
+            context.say(&format!("warning: {warning}"))?;
+        }
+        Err(failure) => return Err(failure),
+    }
+    std::fs::remove_file(&path)?;
+    context.say("signed out")
 }
 
 /// Who the server takes the caller for.

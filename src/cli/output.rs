@@ -43,7 +43,16 @@ pub(crate) struct Style {
     pub terminal: Terminal,
     pub colour: bool,
     pub quiet: bool,
+    /// The terminal cannot move its cursor, or is told not to.
+    pub still: bool,
     pub now: Timestamp,
+}
+
+impl Style {
+    /// Whether a sign of life may be drawn.
+    pub(crate) const fn animated(self) -> bool {
+        self.terminal.animated && !self.still && !self.quiet
+    }
 }
 
 /// One column of a list, one line of a thing: a heading, a JSON pointer, and what stands there.
@@ -307,6 +316,7 @@ mod tests {
             },
             colour: false,
             quiet: false,
+            still: true,
             now: Timestamp::from_secs(NOW),
         };
         let mut out = Vec::new();
@@ -393,6 +403,7 @@ mod tests {
             terminal: Terminal::default(),
             colour: false,
             quiet: false,
+            still: true,
             now: Timestamp::default(),
         };
         let failed = Failure::new("vault_sealed", 8, "the vault is sealed", "dekeys unseal").because("No\u{1b}[1m.");

@@ -52,6 +52,30 @@ pub(crate) enum Policy {
     Apply(ApplyArgs),
     /// Say which rule of which policy would decide
     Explain(ExplainArgs),
+    /// The versions that were in force, newest first
+    #[command(after_help = "Example: dekeys policy history openai-readers")]
+    History {
+        /// The policy
+        name: Name,
+        /// How many
+        #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Propose the text of an earlier version again: opens an approval request
+    #[command(after_help = "Example: dekeys policy rollback openai-readers --to 3 --reason \"v4 is too wide\"")]
+    Rollback {
+        /// The policy
+        name: Name,
+        /// The version to go back to
+        #[arg(long, value_name = "VERSION")]
+        to: u32,
+        /// Why, for the approvers
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Wait this long for the decision
+        #[arg(long, value_name = "SPAN")]
+        wait: Option<Ttl>,
+    },
 }
 
 /// What `apply` takes.
@@ -142,6 +166,13 @@ pub(crate) async fn run(verb: &Policy, context: &mut Context<'_>) -> Result<(), 
         }
         Policy::Apply(args) => apply(args, context).await,
         Policy::Explain(args) => explain(args, context).await,
+        Policy::History { name, limit } => history(name, *limit, context).await,
+        Policy::Rollback { name, to, reason, wait } => {
+            let old = context.look_up(&at(name, *to)).await?.json();
+            let reason = reason.clone().unwrap_or_else(|| format!("back to v{to}"));
+            let shown = format!("{name} v{to}");
+            propose(name.as_str(), &text(&old, "/text"), &reason, &shown, *wait, context).await
+        }
     }
 }
 
@@ -259,16 +290,25 @@ async fn apply(args: &ApplyArgs, context: &mut Context<'_>) -> Result<(), Failur
     let shown = args.file.display().to_string();
     let looked = Request::post(&["v1", "policies", "validate"]).json(&json!({ "text": file }));
     let looked = context
-        .ask(&looked)
+        .look_up(&looked)
         .await
         .map_err(|failure| in_file(failure, &shown))?
         .json();
-    let body = json!({ "text": file, "reason": args.reason });
-    let request = Request::put(&["v1", "policies", &text(&looked, "/name")]).json(&body);
-    let reply = context
-        .ask(&request)
-        .await
-        .map_err(|failure| in_file(failure, &shown))?;
+    propose(&text(&looked, "/name"), &file, &args.reason, &shown, args.wait, context).await
+}
+
+/// Proposes a text; `shown` is what mistakes in it are said to be in.
+async fn propose(
+    name: &str,
+    file: &str,
+    reason: &str,
+    shown: &str,
+    wait: Option<Ttl>,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let body = json!({ "text": file, "reason": reason });
+    let request = Request::put(&["v1", "policies", name]).json(&body);
+    let reply = context.ask(&request).await.map_err(|failure| in_file(failure, shown))?;
     let proposal = reply.json();
     let id = text(&proposal, "/approval");
     if context.style.format == Format::Text {
@@ -283,10 +323,40 @@ async fn apply(args: &ApplyArgs, context: &mut Context<'_>) -> Result<(), Failur
     } else {
         context.show(&reply, &[])?;
     }
-    match args.wait {
+    match wait {
         Some(wait) => approval::wait(&id, wait, context).await,
         None => Ok(()),
     }
+}
+
+/// One version of a policy.
+fn at(name: &Name, version: u32) -> Request {
+    Request::get(&["v1", "policies", name.as_str()]).query("version", Some(version))
+}
+
+/// Asks for each version, from the one in force down: a policy has few.
+async fn history(name: &Name, limit: u32, context: &mut Context<'_>) -> Result<(), Failure> {
+    let newest = context
+        .ask(&Request::get(&["v1", "policies", name.as_str()]))
+        .await?
+        .json();
+    let version = newest
+        .get("version")
+        .and_then(Value::as_u64)
+        .and_then(|version| u32::try_from(version).ok());
+    let mut versions = vec![newest];
+    for older in (1..version.unwrap_or(1))
+        .rev()
+        .take(usize::try_from(limit).unwrap_or_default().saturating_sub(1))
+    {
+        match context.ask(&at(name, older)).await {
+            Ok(reply) => versions.push(reply.json()),
+            // It was proposed and never in force.
+            Err(failure) if failure.code() == "not_found" => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    context.show_value(&json!({ "object": "list", "data": versions, "has_more": false }), LIST)
 }
 
 async fn explain(args: &ExplainArgs, context: &mut Context<'_>) -> Result<(), Failure> {

@@ -133,7 +133,7 @@ async fn find(who: &str, context: &mut Context<'_>) -> Result<String, Failure> {
         after: None,
     };
     loop {
-        let answer = context.ask(&page.of(&["v1", "principals"])).await?.json();
+        let answer = context.look_up(&page.of(&["v1", "principals"])).await?.json();
         if let Some(row) = rows(&answer).iter().find(|row| text(row, "/name") == who) {
             return Ok(text(row, "/id"));
         }

@@ -91,7 +91,7 @@ pub(crate) async fn run(args: &ResolveArgs, context: &mut Context<'_>) -> Result
 }
 
 async fn own_name(context: &mut Context<'_>) -> Result<Name, Failure> {
-    let answer = context.ask(&Request::get(&["v1", "whoami"])).await?.json();
+    let answer = context.look_up(&Request::get(&["v1", "whoami"])).await?.json();
     let name = answer
         .get("name")
         .and_then(Value::as_str)

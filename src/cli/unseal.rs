@@ -104,7 +104,7 @@ pub(crate) async fn status(context: &mut Context<'_>) -> Result<(), Failure> {
         let failure = Failure::new("vault_sealed", exit::SEALED, "the vault is sealed", fix);
         return Err(failure.because("Stored keys cannot be used until somebody unseals it."));
     }
-    let ready = client.send_any(&Request::get(&["readyz"])).await?;
+    let ready = context.exchange(&client, &Request::get(&["readyz"])).await??;
     if client.is_known() {
         let figures = context.send(&client, &Request::get(&["v1", "sys", "status"])).await?;
         show(context, &figures, STATUS)?;

@@ -209,7 +209,7 @@ async fn wanted(args: &ConnectArgs, context: &mut Context<'_>) -> Result<Vec<Str
         return Err(Failure::usage("with a manifest of your own the fields are named", fix));
     }
     let request = Request::get(&["v1", "vendors", args.name.as_str()]);
-    let vendor = match context.ask(&request).await {
+    let vendor = match context.look_up(&request).await {
         Ok(reply) => reply.json(),
         Err(failure) => return Err(suggest(failure, &args.name, context).await?),
     };

@@ -34,6 +34,10 @@ pub struct World {
 
 /// Which streams are terminals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three streams, and whether one can be drawn on"
+)]
 pub struct Terminal {
     /// Input: questions can be asked.
     pub stdin: bool,
@@ -43,6 +47,8 @@ pub struct Terminal {
     pub stderr: bool,
     /// Columns of the results' terminal, if known.
     pub width: Option<u16>,
+    /// Signs of life may be drawn: standard error is this process's own terminal.
+    pub animated: bool,
 }
 
 impl World {
@@ -57,6 +63,7 @@ impl World {
                 stdout: stdout.is_terminal(),
                 stderr: io::stderr().is_terminal(),
                 width: width.filter(|columns| *columns > 0),
+                animated: io::stderr().is_terminal(),
             },
             stdin: Box::new(io::stdin()),
             stdout: Box::new(stdout),

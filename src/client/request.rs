@@ -38,6 +38,7 @@ pub struct Request {
     headers: HeaderMap,
     bearer: Option<SecretText>,
     body: Option<Zeroizing<Vec<u8>>>,
+    hides_body: bool,
 }
 
 /// A request that is ready to be sent. Without `Debug`: the headers may hold tokens.
@@ -69,6 +70,7 @@ impl Request {
             headers: HeaderMap::new(),
             bearer: None,
             body: None,
+            hides_body: false,
         }
     }
 
@@ -114,17 +116,32 @@ impl Request {
         self
     }
 
-    /// Sends JSON.
+    /// Sends JSON in which no secret stands.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
-        self.bytes(Zeroizing::new(body.to_string().into_bytes()))
+        let mut request = self.bytes(Zeroizing::new(body.to_string().into_bytes()));
+        request.hides_body = false;
+        request
     }
 
-    /// Sends bytes that are JSON.
+    /// Sends bytes that are JSON, and may be secret.
     #[must_use]
     pub fn bytes(mut self, body: Zeroizing<Vec<u8>>) -> Self {
         self.body = Some(body);
+        self.hides_body = true;
         self
+    }
+
+    /// Whether the body may be secret, and is shown to nobody.
+    #[must_use]
+    pub const fn hides_body(&self) -> bool {
+        self.hides_body
+    }
+
+    /// Whether it carries a token of its own in `Authorization`.
+    #[must_use]
+    pub const fn has_bearer(&self) -> bool {
+        self.bearer.is_some()
     }
 
     /// The body; empty when there is none.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::address::Address;
 use super::refused::Refused;
-use super::request::{Request, prepare};
+use super::request::{Prepared, Request, prepare};
 use crate::base::id::base64url;
 use crate::base::random::{self, Random};
 use crate::base::secret::SecretText;
@@ -135,14 +135,35 @@ impl Client {
         Err(self.foreign(reply.status))
     }
 
+    /// The request as it would be sent now: addressed, proved, with a nonce of its own.
+    ///
+    /// # Errors
+    /// [`ClientError::Unsigned`].
+    pub fn prepared(&self, request: &Request) -> Result<Prepared, ClientError> {
+        let nonce = base64url(&random::bytes::<18>(self.random.as_ref()));
+        let (signer, login) = (self.signer.as_ref(), self.login.as_ref());
+        Ok(prepare(
+            request,
+            &self.address,
+            signer,
+            login,
+            self.clock.now(),
+            &nonce,
+        )?)
+    }
+
+    /// Whether requests are signed.
+    #[must_use]
+    pub const fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Sends a request; every answer is one.
     ///
     /// # Errors
     /// The ways of no answer.
     pub async fn send_any(&self, request: &Request) -> Result<Reply, ClientError> {
-        let nonce = base64url(&random::bytes::<18>(self.random.as_ref()));
-        let (signer, login) = (self.signer.as_ref(), self.login.as_ref());
-        let prepared = prepare(request, &self.address, signer, login, self.clock.now(), &nonce)?;
+        let prepared = self.prepared(request)?;
         let sent = self
             .http
             .request(request.method.clone(), prepared.url)

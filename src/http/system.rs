@@ -11,6 +11,7 @@ use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::EndAsk;
+use crate::service::session;
 use crate::service::status as verb;
 use crate::service::unseal::{self as sealing, UnsealKey};
 
@@ -52,6 +53,7 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "seal" => seal(app, context, input).await,
         "status" => status(app, context).await,
         "openSession" => resolve::open_session(app, context, input).await,
+        "closeSession" => Answer::json(200, &session::close(app, context, input.bearer()).await?),
         "whoami" => people::whoami(app, context),
         other => Err(unknown(other)),
     }

@@ -69,6 +69,15 @@ pub struct NewSession {
     pub expires: Timestamp,
 }
 
+/// A session that is over.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct SessionClosed {
+    /// Always `session`.
+    pub object: String,
+    /// Always true.
+    pub closed: bool,
+}
+
 /// Opens a session for the caller, who signed this request.
 ///
 /// # Errors
@@ -97,6 +106,37 @@ pub async fn open(app: &App, context: &Context, ask: &SessionAsk) -> Result<NewS
     Ok(match ask.kind {
         SessionUse::Sign => app.sessions().open_signing(app, holder),
         SessionUse::Login => app.sessions().open_bearer(app, holder),
+    })
+}
+
+/// Ends the login session whose token proved the caller, at once. One for signing ends by itself after five minutes.
+///
+/// # Errors
+/// [`Error::SignatureRequired`] for strangers, [`Error::Conflict`] when the request was proved otherwise.
+pub async fn close(app: &App, context: &Context, bearer: Option<&str>) -> Result<SessionClosed, Error> {
+    let principal = context.require(&[
+        PrincipalKind::Agent,
+        PrincipalKind::Prim,
+        PrincipalKind::Factory,
+        PrincipalKind::Human,
+        PrincipalKind::Operator,
+    ])?;
+    // A signed request may carry somebody else's token: it proves nothing of it, and ends nothing.
+    if context.key.is_some() || !bearer.is_some_and(|token| app.sessions().end_bearer(token)) {
+        let words = "the request was not proved by a login token, so there is nothing to end";
+        return Err(Error::Conflict(words.to_owned()));
+    }
+    let event = app.event(
+        context,
+        "session.closed",
+        &principal.id,
+        serde_json::json!({ "use": SessionUse::Login }),
+    );
+    let tx = app.store.begin().await?;
+    let _none = tx.commit(&[event], &[]).await?;
+    Ok(SessionClosed {
+        object: "session".to_owned(),
+        closed: true,
     })
 }
 
@@ -176,6 +216,12 @@ impl Sessions {
             .lock()
             .get(digest)
             .is_some_and(|session| session.until > now)
+    }
+
+    /// Ends one login session; whether there was one.
+    fn end_bearer(&self, token: &str) -> bool {
+        let digest = *blake3::hash(token.as_bytes()).as_bytes();
+        self.bearer.lock().remove(&digest).is_some()
     }
 
     /// Ends all sessions: the vault was sealed.

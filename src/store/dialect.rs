@@ -25,6 +25,12 @@ pub(super) const LOCK_CHAIN: Text = Text {
     postgres: "SELECT incarnation, n, digest, high_water FROM chain FOR UPDATE",
 };
 
+/// Bytes of the database: pages of the file without its log, or what PostgreSQL counts.
+pub(super) const SIZE: Text = Text {
+    sqlite: "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    postgres: "SELECT pg_database_size(current_database())",
+};
+
 /// Puts events on the chain and moves its head. SQLite: the set n, id, kind, object, actor, created, place and length
 /// in the blob that follows, which holds each body, then `prev`, then `digest`. PostgreSQL: the set n, id, kind, object,
 /// actor, body, prev, digest, created. Then incarnation, n, digest and high-water mark of the chain.

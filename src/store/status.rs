@@ -1,5 +1,6 @@
 //! Counts for the status page.
 
+use super::dialect::SIZE;
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError};
 
@@ -31,6 +32,22 @@ impl ReadTx {
         )
         .only()
         .await
+    }
+}
+
+impl ReadTx {
+    /// Bytes of the database; on SQLite without the write-ahead log.
+    pub async fn size(&mut self) -> Result<i64, StoreError> {
+        let Bytes(bytes) = self.ask_each(SIZE).only().await?;
+        Ok(bytes)
+    }
+}
+
+struct Bytes(i64);
+
+impl Record for Bytes {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self(cells.int()?))
     }
 }
 

@@ -1,7 +1,10 @@
 //! The command line as people and scripts see it, against small servers that answer what dekeys would.
 
+mod curl;
 mod decisions;
 mod errors;
+mod machine;
+mod operator;
 mod output;
 mod process;
 mod requests;

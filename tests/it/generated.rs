@@ -45,6 +45,11 @@ fn the_page_of_problems_is_what_the_codes_say() {
 }
 
 #[test]
+fn the_page_of_commands_is_what_the_command_line_says() {
+    holds("docs/cli.md", &dekeys::cli::reference());
+}
+
+#[test]
 fn the_openapi_document_is_what_the_operations_say() {
     let document = serde_json::to_string_pretty(&sorted(document())).unwrap();
     holds("docs/openapi.json", &format!("{document}\n"));

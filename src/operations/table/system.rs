@@ -4,7 +4,7 @@ use super::super::{Group, Operation, Who, openapi};
 use super::shape;
 use crate::service::enroll::PrincipalView;
 use crate::service::grant::EndAsk;
-use crate::service::session::SessionAsk;
+use crate::service::session::{SessionAsk, SessionClosed};
 use crate::service::status::{PublicKeys, Readiness, Status};
 use crate::service::unseal::SealStatus;
 
@@ -101,6 +101,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         input: Some(shape::<SessionAsk>),
         output: Some(openapi::session_output),
         ok: 201,
+        ..POST
+    },
+    Operation {
+        id: "closeSession",
+        path: "/v1/sessions/close",
+        summary: "End the login session whose token is sent",
+        who: Who::Principal,
+        output: Some(shape::<SessionClosed>),
+        problems: &["conflict"],
         ..POST
     },
     Operation {

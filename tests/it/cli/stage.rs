@@ -69,6 +69,7 @@ impl Stage {
                 stdout: true,
                 stderr: false,
                 width: Some(120),
+                ..Terminal::default()
             },
             stdin: input.as_bytes().to_vec(),
             ..Self::new()

@@ -8,14 +8,14 @@ use super::stage::{Ran, Stage};
 use dekeys::setup::stage::{PRIM, Stage as Instance};
 
 /// A test instance with the demo vendor, and a stage that talks to it.
-struct Scene {
-    stage: Stage,
-    instance: Option<Instance>,
+pub(super) struct Scene {
+    pub(super) stage: Stage,
+    pub(super) instance: Option<Instance>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Scene {
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         let mut stage = Stage::new();
         stage.live = true;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -34,19 +34,19 @@ impl Scene {
         }
     }
 
-    fn try_as(&self, who: &str, line: &str) -> Ran {
+    pub(super) fn try_as(&self, who: &str, line: &str) -> Ran {
         let key = self.instance.as_ref().unwrap().key_file(who);
         self.stage.run(&format!("{line} --key-file {}", key.display()))
     }
 
-    fn run_as(&self, who: &str, line: &str) -> Ran {
+    pub(super) fn run_as(&self, who: &str, line: &str) -> Ran {
         let ran = self.try_as(who, line);
         assert_eq!(ran.exit, 0, "{line}: {ran:?}");
         ran
     }
 
     /// The first column of the first line.
-    fn first(&self, who: &str, line: &str) -> String {
+    pub(super) fn first(&self, who: &str, line: &str) -> String {
         let ran = self.run_as(who, line);
         ran.out.split(['\t', '\n']).next().unwrap().to_owned()
     }
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     /// Buys a grant with the wallet of the stage; its token is in the file `token`.
-    fn buy(&self) -> Ran {
+    pub(super) fn buy(&self) -> Ran {
         let wallet = self.stage.file("wallet", &"42".repeat(32));
         let token = self.stage.path("token");
         let line = format!(

@@ -662,6 +662,7 @@ pub(super) async fn receipts_and_counts(store: Store) {
         active_grants: 1,
     };
     assert_eq!(tx.counts().await.unwrap(), expected);
+    assert!(tx.size().await.unwrap() > 4096);
 }
 
 pub(super) async fn text_with_a_nul_is_refused(store: Store) {
