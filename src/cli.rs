@@ -155,7 +155,7 @@ enum Command {
     /// Who dekeys thinks you are
     #[command(after_help = "Example: dekeys whoami --key-file prim.key")]
     Whoami,
-    /// Key files: Ed25519, made on your side
+    /// Key files, made on your side; and the instance's own keys
     #[command(subcommand, after_help = key::EXAMPLE)]
     Key(key::Key),
     /// What can be had
@@ -310,7 +310,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Login => login::login(context).await,
         Command::Logout => login::logout(context).await,
         Command::Whoami => login::whoami(context).await,
-        Command::Key(verb) => key::run(verb, context),
+        Command::Key(verb) => key::run(verb, context).await,
         Command::Offer(verb) => offer::run(verb, context).await,
         Command::Grant(verb) => grant::run(verb, context).await,
         Command::Token(verb) => token::run(verb, context).await,

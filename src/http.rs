@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod grants;
 pub mod input;
+pub mod keys;
 pub mod log;
 pub mod people;
 pub mod policies;
@@ -200,6 +201,7 @@ async fn dispatch(app: &App, operation: &Operation, context: Context, input: &In
         Group::Policies => policies::answer(app, operation.id, context, input).await,
         Group::Vendors => vendors::answer(app, operation.id, context, input).await,
         Group::Principals => people::answer(app, operation.id, context, input).await,
+        Group::Keys => keys::answer(app, operation.id, context, input).await,
         Group::Log => log::answer(app, operation.id, context, input).await,
     }
 }

@@ -44,6 +44,8 @@ pub enum Group {
     Vendors,
     /// Everybody dekeys knows.
     Principals,
+    /// dekeys' own keys.
+    Keys,
     /// The audit log and receipts.
     Log,
 }
@@ -58,6 +60,7 @@ impl Group {
             Self::Policies => "policies",
             Self::Vendors => "vendors",
             Self::Principals => "principals",
+            Self::Keys => "keys",
             Self::Log => "log",
         }
     }

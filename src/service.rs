@@ -19,6 +19,7 @@ pub mod expire;
 pub mod flow;
 pub mod grant;
 pub mod init;
+pub mod keys;
 pub mod lease;
 pub mod offer;
 pub mod propose;
@@ -28,6 +29,7 @@ pub mod receipt;
 pub mod reconcile;
 pub mod record;
 pub mod recover;
+pub mod reseal;
 pub mod resolve;
 pub mod session;
 pub mod status;
@@ -48,7 +50,7 @@ use crate::payment::{PaymentRail, Terms};
 use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::token::{RootKeys, Verifier};
-use crate::vault::Vault;
+use crate::vault::{Keyring, Vault};
 use crate::vendor::Logins;
 use control::Control;
 use decision::Decisions;
@@ -88,6 +90,8 @@ pub struct Opened {
     pub log: LogKey,
     /// Its public half.
     pub log_public: LogPublic,
+    /// All of dekeys' own signing keys as they stand in the database.
+    pub signing: Vec<keys::SigningKeyView>,
 }
 
 /// What an [`App`] is made of.
@@ -235,6 +239,13 @@ impl App {
     fn allow_wraps(&self, until: u64) {
         self.vault.allow_wraps(until);
         self.0.wraps_allowed.store(until, Ordering::Relaxed);
+    }
+
+    /// Seals with the newest key of `keyring` from now on, within the wraps that the store promised for it.
+    fn adopt(&self, keyring: &Keyring, wraps: std::ops::Range<u64>) -> Result<(), Error> {
+        self.vault.adopt(keyring, &wraps)?;
+        self.0.wraps_allowed.store(wraps.end, Ordering::Relaxed);
+        Ok(())
     }
 
     fn wraps_left(&self) -> u64 {

@@ -26,6 +26,7 @@ pub mod policies;
 pub mod principals;
 pub mod purchases;
 pub mod receipts;
+pub mod reseal;
 mod set;
 mod statement;
 pub mod status;

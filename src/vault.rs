@@ -10,7 +10,9 @@
 //!
 //! Not protected: the memory of a live, unsealed process read by root.
 
+use std::cmp::Ordering as CmpOrdering;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -98,6 +100,9 @@ pub enum VaultError {
     /// The store must reserve more wraps durably first.
     #[error("no wraps are reserved for the current key")]
     WrapsReserved,
+    /// There is no second unseal key to confirm.
+    #[error("no new unseal key waits for its confirmation")]
+    NothingPending,
     /// The KEK has done its share; rotate it.
     #[error("the current key has wrapped as often as it may; rotate it")]
     WrapLimit,
@@ -165,6 +170,9 @@ impl Vault {
         };
         self.refuse_unsealed()?;
         let keys = keyring.unlock(self.0.instance, key)?;
+        // Another KEK may seal now than before: its count comes from the store, and nothing is sealed until then.
+        self.0.reserved.store(0, Ordering::Release);
+        self.0.wraps.store(0, Ordering::Release);
         self.0.keys.store(Some(Arc::new(keys)));
         Ok(())
     }
@@ -285,12 +293,12 @@ impl Vault {
         keyring.with_fresh_kek(&keys, now, self.0.random.as_ref())
     }
 
-    /// Takes over a rotated keyring, this instance's own or another's. Counting of wraps starts again at 0 when
-    /// its newest KEK is another one.
+    /// Takes over a rotated keyring, this instance's own or another's. `wraps` are the numbers that the store reserved
+    /// for the newest KEK; they count from now on when that is another one.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::WrongKeyring`], [`VaultError::Corrupt`]; changes nothing then.
-    pub fn adopt(&self, keyring: &Keyring) -> Result<(), VaultError> {
+    pub fn adopt(&self, keyring: &Keyring, wraps: &Range<u64>) -> Result<(), VaultError> {
         let before = self.keys()?;
         let keys = Arc::new(keyring.reopen(self.0.instance, &before)?);
         let another = keys.current.id != before.current.id;
@@ -300,20 +308,63 @@ impl Vault {
             return Err(VaultError::Busy);
         }
         if another {
-            self.0.reserved.store(0, Ordering::Release);
-            self.0.wraps.store(0, Ordering::Release);
+            self.0.wraps.store(wraps.start, Ordering::Release);
+            self.0.reserved.store(wraps.end, Ordering::Release);
         }
         Ok(())
     }
 
-    /// The keyring under another unseal key; the old key does not open the result. Everything sealed stays.
+    /// Whether `keyring` holds a newer KEK than this vault: another instance rotated.
+    ///
+    /// # Errors
+    /// As [`Vault::adopt`]; [`VaultError::Corrupt`] too for a keyring that is older than the one in use.
+    pub fn is_behind(&self, keyring: &Keyring) -> Result<bool, VaultError> {
+        let keys = self.keys()?;
+        let stored = keyring.reopen(self.0.instance, &keys)?;
+        match stored.current.version.cmp(&keys.current.version) {
+            CmpOrdering::Greater => Ok(true),
+            CmpOrdering::Equal if stored.current.id == keys.current.id => Ok(false),
+            _ => Err(VaultError::Corrupt),
+        }
+    }
+
+    /// Whether this vault holds the KEK that `sealed` names. Another instance may have rotated meanwhile.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`].
+    pub fn knows(&self, sealed: &Sealed) -> Result<bool, VaultError> {
+        self.with(|keys| Ok(envelope::is_known(keys, sealed)))
+    }
+
+    /// How values begin that the current KEK sealed; all others wait to be sealed anew.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`].
+    pub fn current_prefix(&self) -> Result<[u8; 9], VaultError> {
+        self.with(|keys| Ok(envelope::prefix(keys.current.id)))
+    }
+
+    /// The keyring with a second unseal key, which opens it beside the first until [`Vault::rekey_confirm`] or
+    /// [`Keyring::without_pending`]. Everything sealed stays. Takes seconds for a passphrase.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::WrongKeyring`], and those of [`Vault::create`].
-    pub fn rekey(&self, keyring: &Keyring, mode: Mode, key: &UnsealKey) -> Result<Keyring, VaultError> {
+    pub fn rekey_begin(&self, keyring: &Keyring, mode: Mode, key: &UnsealKey) -> Result<Keyring, VaultError> {
         let keys = self.keys()?;
         keyring.reopen(self.0.instance, &keys)?;
-        keyring.with_unseal_key(&keys, mode, key, self.0.random.as_ref())
+        keyring.with_pending(&keys, mode, key, self.0.random.as_ref())
+    }
+
+    /// The keyring under its second unseal key alone: the first opens it no more. Takes the key once more, so that
+    /// nobody locks themselves out with one they cannot read back.
+    ///
+    /// # Errors
+    /// [`VaultError::NothingPending`]; [`VaultError::WrongKey`] for another key than the pending one;
+    /// [`VaultError::Sealed`].
+    pub fn rekey_confirm(&self, keyring: &Keyring, key: &UnsealKey) -> Result<Keyring, VaultError> {
+        let keys = self.keys()?;
+        keyring.reopen(self.0.instance, &keys)?;
+        keyring.confirmed(&keys, key)
     }
 
     /// The same value under the current KEK, or `None` when it is already.
@@ -569,8 +620,12 @@ mod tests {
             refusal(vault.authenticate(stored)),
             refusal(vault.derive("x")),
             refusal(vault.rotate(&keyring, NOW)),
-            refusal(vault.adopt(&keyring)),
-            refusal(vault.rekey(&keyring, Mode::Test, &key_file(2))),
+            refusal(vault.adopt(&keyring, &(0..1))),
+            refusal(vault.is_behind(&keyring)),
+            refusal(vault.knows(&sealed)),
+            refusal(vault.current_prefix()),
+            refusal(vault.rekey_begin(&keyring, Mode::Test, &key_file(2))),
+            refusal(vault.rekey_confirm(&keyring, &key_file(2))),
             refusal(vault.rewrap(&sealed, &own)),
         ];
         assert!(
@@ -725,8 +780,19 @@ mod tests {
         let later = NOW.plus(Ttl::from_mins(60 * 24 * 90));
         let rotated = vault.rotate(&keyring, later).unwrap();
         assert_eq!(rotated.current_kek().map(|(version, _)| version), Some(2));
-        vault.adopt(&rotated).unwrap();
-        assert_eq!(vault.wraps(), 0);
+        assert_eq!(
+            (vault.is_behind(&keyring), vault.is_behind(&rotated)),
+            (Ok(false), Ok(true))
+        );
+        vault.adopt(&rotated, &(3..4)).unwrap();
+        assert_eq!(vault.is_behind(&rotated), Ok(false));
+        assert_eq!(
+            vault.is_behind(&keyring),
+            Err(VaultError::Corrupt),
+            "a keyring that was rolled back"
+        );
+        assert_eq!(vault.wraps(), 3);
+        assert!(vault.seal_value(&place("a"), &secret("x")).is_ok(), "one is reserved");
         assert_eq!(
             refusal(vault.seal_value(&place("a"), &secret("x"))),
             VaultError::WrapsReserved
@@ -735,23 +801,55 @@ mod tests {
         assert_eq!(open(&vault, &old, &place("a")), Ok(b"x".to_vec()));
         let new = vault.rewrap(&old, &place("a")).unwrap().expect("was under the old key");
         assert_eq!(vault.rewrap(&new, &place("a")), Ok(None));
+        let prefix = vault.current_prefix().unwrap();
+        assert!(new.0.starts_with(&prefix) && !old.0.starts_with(&prefix));
         assert_eq!(open(&vault, &new, &place("a")), Ok(b"x".to_vec()));
         let behind = Vault::new(instance(1), Arc::new(SeededRandom::new(8)));
         behind.unseal(&keyring, &key_file(1)).unwrap();
+        assert_eq!((behind.knows(&old), behind.knows(&new)), (Ok(true), Ok(false)));
         assert_eq!(refusal(open(&behind, &new, &place("a"))), VaultError::UnknownKey);
-        behind.adopt(&rotated).unwrap();
+        behind.adopt(&rotated, &(0..9)).unwrap();
         assert_eq!(open(&behind, &new, &place("a")), Ok(b"x".to_vec()));
     }
 
     #[test]
-    fn a_new_unseal_key_replaces_the_old_one() {
+    fn a_new_unseal_key_opens_beside_the_old_one_until_it_is_confirmed() {
         let (vault, keyring) = create(&key_file(1));
         let sealed = vault.seal_value(&place("a"), &secret("x")).unwrap();
-        let keyring = vault.rekey(&keyring, Mode::Test, &key_file(2)).unwrap();
-        vault.seal();
-        assert_eq!(refusal(vault.unseal(&keyring, &key_file(1))), VaultError::WrongKey);
-        vault.unseal(&keyring, &key_file(2)).unwrap();
-        assert_eq!(open(&vault, &sealed, &place("a")), Ok(b"x".to_vec()));
+        let both = vault.rekey_begin(&keyring, Mode::Test, &key_file(2)).unwrap();
+        assert_eq!(
+            refusal(vault.rekey_confirm(&keyring, &key_file(2))),
+            VaultError::NothingPending
+        );
+        assert_eq!(
+            refusal(vault.rekey_confirm(&both, &key_file(1))),
+            VaultError::WrongKey,
+            "the old key confirms nothing"
+        );
+        let new = vault.rekey_confirm(&both, &key_file(2)).unwrap();
+        let opens = |keyring: &Keyring, byte| {
+            vault.seal();
+            vault.unseal(keyring, &key_file(byte))?;
+            open(&vault, &sealed, &place("a"))
+        };
+        for (keyring, byte, right) in [
+            (&both, 1, true),
+            (&both, 2, true),
+            (&both, 3, false),
+            (&both.without_pending(), 1, true),
+            (&both.without_pending(), 2, false),
+            (&new, 1, false),
+            (&new, 2, true),
+        ] {
+            let seen = opens(keyring, byte);
+            let expected = if right {
+                Ok(b"x".to_vec())
+            } else {
+                Err(VaultError::WrongKey)
+            };
+            assert_eq!(seen, expected, "{byte}");
+        }
+        assert!(both.is_rekeying() && !new.is_rekeying());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::base::time::Ttl;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, expire, reconcile, recover, unseal};
+use crate::service::{App, checkpoint, expire, keys, reconcile, recover, reseal, unseal};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
@@ -20,6 +20,15 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// How often what nobody needs any more is swept.
 const SWEEP: Duration = Duration::from_mins(1);
+
+/// How often changes of dekeys' own keys are looked for.
+const KEYS: Duration = Duration::from_secs(2);
+
+/// Looks between two passes that seal anew when no key was changed: an hour.
+const RESEAL_EVERY: u32 = 1800;
+
+/// Between two batches that are sealed anew.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Longer than the keys of the largest grant take: whoever made it is gone.
 const LONGEST_MAKING: Ttl = Ttl::from_mins(5);
@@ -37,6 +46,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = number(&app) => {}
         () = tend(&app) => {}
         () = sweep(&app) => {}
+        () = keys(&app) => {}
     }
 }
 
@@ -123,6 +133,37 @@ async fn sweep(app: &App) {
         report("sweep", swept(app).await);
         report("grants left", left(app).await);
     }
+}
+
+/// Follows keys that other instances changed, changes what is due, and seals anew what an older key sealed: a pass
+/// after each change, and one an hour for what an instance that lagged behind may have sealed.
+async fn keys(app: &App) {
+    let (mut passed, mut since) = (None, 0);
+    loop {
+        tokio::time::sleep(KEYS).await;
+        if app.is_sealed() {
+            continue;
+        }
+        report("following keys", keys::follow(app).await);
+        report("key rotation", keys::rotate_due(app).await);
+        let current = app.vault.current_prefix().ok();
+        since = if passed == current { since + 1 } else { RESEAL_EVERY };
+        if since >= RESEAL_EVERY {
+            report("sealing anew", resealed(app).await);
+            (passed, since) = (current, 0);
+        }
+    }
+}
+
+async fn resealed(app: &App) -> Result<(), Error> {
+    reseal::own(app).await?;
+    let mut after = None;
+    while let Some(last) = reseal::credentials(app, after).await? {
+        after = Some(last);
+        // Others want to write too.
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 async fn swept(app: &App) -> Result<(), Error> {

@@ -205,7 +205,11 @@ fn unseal_with(args: &InitArgs, context: &mut Context<'_>) -> Result<UnsealWith,
     if let Some(path) = &args.passphrase_file {
         return Ok(UnsealWith::Passphrase(context.read_secret(path)?));
     }
-    let flag = "--unseal-key-file or --passphrase-file";
+    new_passphrase(context, "--unseal-key-file or --passphrase-file").map(UnsealWith::Passphrase)
+}
+
+/// A passphrase that was typed twice.
+pub(crate) fn new_passphrase(context: &mut Context<'_>, flag: &str) -> Result<SecretText, Failure> {
     let first = context.type_secret("New unseal passphrase", flag)?;
     if first.len() < 12 {
         return Err(Failure::usage(
@@ -217,10 +221,11 @@ fn unseal_with(args: &InitArgs, context: &mut Context<'_>) -> Result<UnsealWith,
     if !secret::same(&first, &second) {
         return Err(Failure::usage("the two are not the same", "try again"));
     }
-    Ok(UnsealWith::Passphrase(first))
+    Ok(first)
 }
 
-fn unseal_key(path: &Path, context: &mut Context<'_>) -> Result<SecretText, Failure> {
+/// The unseal key in a file, which is made if it is not there.
+pub(crate) fn unseal_key(path: &Path, context: &mut Context<'_>) -> Result<SecretText, Failure> {
     if !path.exists() {
         let key = secret::new_unseal_key(context.world.random.as_ref());
         secret::write_new(path, &key)?;

@@ -66,15 +66,19 @@ struct Body {
     key: Option<String>,
 }
 
-pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
+/// The unseal key in a body.
+pub(super) fn unseal_key(input: &Input) -> Result<UnsealKey, Refused> {
     let body: Body = input.json()?;
-    let key = match (body.passphrase, body.key) {
-        (Some(passphrase), None) => UnsealKey::Passphrase(SecretText::new(passphrase)),
+    match (body.passphrase, body.key) {
+        (Some(passphrase), None) => Ok(UnsealKey::Passphrase(SecretText::new(passphrase))),
         (None, Some(key)) => UnsealKey::parse_key_file(&SecretText::new(key))
-            .map_err(|error| Refused::from(Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string())))?,
-        _ => return Err(Error::invalid("", "give either `passphrase` or `key`").into()),
-    };
-    Answer::json(200, &sealing::unseal(app, key).await?)
+            .map_err(|error| Refused::from(Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string()))),
+        _ => Err(Error::invalid("", "give either `passphrase` or `key`").into()),
+    }
+}
+
+pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(200, &sealing::unseal(app, unseal_key(input)?).await?)
 }
 
 pub(super) async fn seal(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

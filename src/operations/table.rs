@@ -1,6 +1,7 @@
 //! The rows of the operation table, a file a group.
 
 mod grants;
+mod keys;
 mod log;
 mod people;
 mod policies;
@@ -66,6 +67,7 @@ const GROUPS: &[&[Operation]] = &[
     policies::OPERATIONS,
     vendors::OPERATIONS,
     people::OPERATIONS,
+    keys::OPERATIONS,
     log::OPERATIONS,
 ];
 

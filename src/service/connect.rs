@@ -254,7 +254,7 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
         version: 1,
     };
     let committed = tx.commit(&[event], &[release]).await?;
-    let root = open_root(app, &connected, committed)?;
+    let root = open_root(app, &connected, committed).await?;
     let outcome = vendor::Adapter::of(&connected.manifest, app.logins())
         .test_root(&app.egress, &root)
         .await;
@@ -268,7 +268,7 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
 }
 
 /// Opens a root credential in exchange for the record of the intent.
-pub(super) fn open_root(
+pub(super) async fn open_root(
     app: &App,
     connected: &Connected,
     committed: Vec<crate::model::event::Committed>,
@@ -277,6 +277,8 @@ pub(super) fn open_root(
         .into_iter()
         .next()
         .ok_or_else(|| Error::internal("no proof of record"))?;
-    let secret = app.vault.open(&connected.sealed, &connected.place(app), committed)?;
+    let secret = app
+        .open_value(&connected.sealed, &connected.place(app), committed)
+        .await?;
     RootSecret::unpack(secret).map_err(Error::internal)
 }

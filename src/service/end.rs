@@ -78,7 +78,7 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     ];
     let mut proofs = tx.commit(&[event], &releases).await?;
     let value_proof = proofs.pop().ok_or_else(|| Error::internal("no proof of record"))?;
-    let root = open_root(app, &connected, proofs)?;
+    let root = open_root(app, &connected, proofs).await?;
     let secret = match &sealed {
         Some(sealed) => value(app, &row, sealed, value_proof).await?,
         None => None,
@@ -101,7 +101,7 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
 /// The key itself, for vendors that want it. One that does not open was moved or altered: that is raised, and the key
 /// is ended by its id all the same.
 async fn value(app: &App, row: &Credential, sealed: &Sealed, proof: Committed) -> Result<Option<SecretText>, Error> {
-    match app.vault.open(sealed, &credential_place(app, row), proof) {
+    match app.open_value(sealed, &credential_place(app, row), proof).await {
         Ok(secret) => Ok(secret.into_text().ok()),
         Err(VaultError::Sealed) => Err(Error::Sealed),
         Err(error) => {

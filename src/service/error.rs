@@ -245,6 +245,7 @@ impl From<VaultError> for Error {
             VaultError::WrongKey => Self::UnsealKeyWrong,
             unfit @ (VaultError::WrongKind(_) | VaultError::EmptyPassphrase) => Self::UnsealKeyUnfit(unfit.to_string()),
             VaultError::Busy => Self::Busy,
+            nothing @ VaultError::NothingPending => Self::Conflict(nothing.to_string()),
             other => Self::Vault(other),
         }
     }

@@ -105,7 +105,7 @@ pub async fn make(
     connected: &Connected,
     proof: Committed,
 ) -> Result<Created, Error> {
-    let root = open_root(app, connected, vec![proof])?;
+    let root = open_root(app, connected, vec![proof]).await?;
     let ask = CreateAsk {
         name: vendor_name(app.instance.id, credential.id, credential.attempt),
         scopes: credential.scopes.clone(),

@@ -128,7 +128,7 @@ async fn begin(app: &App, id: CredentialId) -> Result<Option<(Credential, crate:
     let proofs = tx.commit(&events, &[release]).await?;
     app.announce_lease();
     let connected = app.root(row.root).await?;
-    let root = open_root(app, &connected, proofs)?;
+    let root = open_root(app, &connected, proofs).await?;
     Ok(Some((row, root)))
 }
 

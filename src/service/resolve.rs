@@ -221,7 +221,7 @@ async fn released(
     let sealed = sealed.ok_or_else(|| Error::internal("no sealed value"))?;
     let event = committed.event();
     let place = place(app, decision, credential, version);
-    let secret = match app.vault.open(&sealed, &place, committed) {
+    let secret = match app.open_value(&sealed, &place, committed).await {
         Ok(secret) => secret,
         Err(VaultError::Sealed) => return Err(Error::Sealed),
         Err(error) => {

@@ -6,19 +6,16 @@ use serde::Serialize;
 
 use super::caller::Context;
 use super::error::Error;
-use super::init::signing_place;
 use super::record::SELF;
-use super::{App, Opened, checkpoint, expire, reconcile, recover};
-use crate::audit::{LogKey, LogPublic};
+use super::{App, checkpoint, expire, keys, reconcile, recover};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
-use crate::token::{RootKeys, Verifier};
 pub use crate::vault::UnsealKey;
 use crate::vault::{Keyring, VaultError};
 
 /// Key wraps reserved at a time: how many values can be sealed before the reservation is renewed.
-const WRAPS: i64 = 65_536;
+pub(super) const WRAPS: i64 = 65_536;
 
 /// Wrong keys after which there is a pause, and how long it is.
 const TRIES: i64 = 4;
@@ -149,37 +146,12 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let (from, until) = tx.reserve_wraps(WRAPS).await?;
     app.vault.start_wraps(from.unsigned_abs());
     app.allow_wraps(until.unsigned_abs());
-    let tokens = tx.signing_keys("token").await?;
-    let logs = tx.signing_keys("log").await?;
-    let event = app.own_event("vault.unsealed", &instance.id, serde_json::json!({}));
-    let mut roots = Vec::with_capacity(tokens.len());
-    for row in tokens {
-        let number = u32::try_from(row.number).map_err(Error::internal)?;
-        roots.push((
-            number,
-            app.vault
-                .open_own(&row.sealed, &signing_place(instance.id, "token", row.number))?,
-        ));
-    }
-    let current = roots.iter().map(|(number, _)| *number).min().unwrap_or(1);
-    let roots = RootKeys::new(current, roots).map_err(Error::internal)?;
-    let verifier = Verifier::new(instance.id, instance.mode, roots.public());
-    let row = logs.into_iter().next_back().ok_or(Error::NotFound("log key"))?;
-    let secret = app
-        .vault
-        .open_own(&row.sealed, &signing_place(instance.id, "log", row.number))?;
-    let log = LogKey::new(&instance.id.to_string(), &secret).map_err(Error::internal)?;
-    let log_public: LogPublic = log.public().clone();
-    checkpoint::verify_at_start(app, &mut tx, &log_public).await?;
+    let opened = keys::opened(app, &mut tx, instance).await?;
+    let event = app.own_event("vault.unsealed", &opened.instance.id, serde_json::json!({}));
+    checkpoint::verify_at_start(app, &mut tx, &opened.log_public).await?;
     let _none = tx.commit(&[event], &[]).await?;
     go_on(app).await?;
-    app.open_with(Some(Opened {
-        instance,
-        roots,
-        verifier,
-        log,
-        log_public,
-    }));
+    app.open_with(Some(opened));
     Ok(())
 }
 
@@ -191,6 +163,8 @@ pub async fn reserve_wraps(app: &App) -> Result<(), Error> {
     if app.vault.is_sealed() || app.wraps_left() > WRAPS.unsigned_abs() / 2 {
         return Ok(());
     }
+    // The numbers are those of the newest key: whoever seals with an older one must not take them.
+    keys::follow(app).await?;
     let mut tx = app.store.begin().await?;
     let (_, until) = tx.reserve_wraps(WRAPS).await?;
     let _none = tx.commit(&[], &[]).await?;

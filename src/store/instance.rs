@@ -18,6 +18,8 @@ pub struct SigningKeyRow {
     pub sealed: Sealed,
     /// When it was made.
     pub created: Timestamp,
+    /// When it stopped signing.
+    pub retired: Option<Timestamp>,
 }
 
 impl Tx {
@@ -77,6 +79,24 @@ impl Tx {
         Ok((until - count, until))
     }
 
+    /// Begins to count the wraps of a fresh key-encryption key and promises the first `count` of them to this process.
+    pub async fn restart_wraps(&mut self, count: i64) -> Result<(), StoreError> {
+        self.ask("UPDATE wraps SET reserved = $1")
+            .bind(count)
+            .run_on("wraps")
+            .await
+    }
+
+    /// A key that signed so far signs no more.
+    pub async fn retire_signing_key(&mut self, kind: &str, number: i64, now: Timestamp) -> Result<(), StoreError> {
+        self.ask("UPDATE signing_keys SET retired = $3 WHERE kind = $1 AND number = $2 AND retired IS NULL")
+            .bind(kind)
+            .bind(number)
+            .bind(now)
+            .run_on("signing key")
+            .await
+    }
+
     /// Keeps a key dekeys signs with; `kind` is `token` or `log`.
     pub async fn insert_signing_key(
         &mut self,
@@ -124,10 +144,12 @@ impl ReadTx {
 
     /// The keys of one kind, in the order of their numbers.
     pub async fn signing_keys(&mut self, kind: &str) -> Result<Vec<SigningKeyRow>, StoreError> {
-        self.ask("SELECT number, public_key, sealed, created FROM signing_keys WHERE kind = $1 ORDER BY number")
-            .bind(kind)
-            .all()
-            .await
+        self.ask(
+            "SELECT number, public_key, sealed, created, retired FROM signing_keys WHERE kind = $1 ORDER BY number",
+        )
+        .bind(kind)
+        .all()
+        .await
     }
 
     /// The latest time that was written.
@@ -159,6 +181,7 @@ impl Record for SigningKeyRow {
             public: cells.text()?,
             sealed: Sealed::read(cells)?,
             created: cells.time()?,
+            retired: cells.maybe_time()?,
         })
     }
 }

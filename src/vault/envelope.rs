@@ -25,6 +25,8 @@ use crate::model::sealed::{Place, Sealed};
 pub(super) const MAX_SECRET: usize = 64 * 1024;
 
 const FORMAT: u8 = 1;
+/// Format and KEK id.
+pub(super) const PREFIX: usize = 1 + 8;
 const HEADER: usize = 1 + 8 + WRAPPED + 32 + 12;
 const TAG: usize = 16;
 const LENGTH: usize = 4;
@@ -63,6 +65,18 @@ pub(super) fn open(keys: &Keys, place: &Place, sealed: &Sealed) -> Result<Secret
 pub(super) fn rewrap(keys: &Keys, place: &Place, sealed: &Sealed, random: &dyn Random) -> Result<Sealed, VaultError> {
     // The KEK's id is in the associated data of the value too, so the value is encrypted anew.
     seal(&keys.current, place, &open(keys, place, sealed)?, random)
+}
+
+/// How a value begins that `kek` sealed: the format and the KEK's id.
+pub(super) fn prefix(kek: KekId) -> [u8; PREFIX] {
+    let mut prefix = [FORMAT; PREFIX];
+    prefix.iter_mut().skip(1).zip(kek).for_each(|(to, from)| *to = from);
+    prefix
+}
+
+/// Whether the KEK that `sealed` names is among `keys`.
+pub(super) fn is_known(keys: &Keys, sealed: &Sealed) -> bool {
+    Parts::of(sealed).is_none_or(|parts| keys.kek(*parts.kek).is_ok())
 }
 
 /// Whether `sealed` names the KEK that seals now.

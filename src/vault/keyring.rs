@@ -31,6 +31,18 @@ pub struct Keyring {
     commitment: Blob<32>,
     root: Blob<WRAPPED>,
     keks: Vec<WrappedKek>,
+    /// The same root key under an unseal key that was announced, and opens already, but is not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<Lock>,
+}
+
+/// The root key under one unseal key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    unseal: Unseal,
+    commitment: Blob<32>,
+    root: Blob<WRAPPED>,
 }
 
 /// One version of the key-encryption key, wrapped by the root key.
@@ -59,14 +71,15 @@ impl Keyring {
         random: &dyn Random,
     ) -> Result<(Self, Keys), VaultError> {
         let root = primitive::fresh_key(random);
-        let (unseal, commitment, wrapped) = lock(instance, mode, key, &root, random)?;
+        let lock = Lock::new(instance, mode, key, &root, random)?;
         let keyring = Self {
             format: Format::V1,
             instance,
-            unseal,
-            commitment,
-            root: wrapped,
+            unseal: lock.unseal,
+            commitment: lock.commitment,
+            root: lock.root,
             keks: vec![fresh_kek(instance, 1, &root, now, random)?],
+            pending: None,
         };
         let keys = keyring.open_keks(root)?;
         Ok((keyring, keys))
@@ -75,12 +88,21 @@ impl Keyring {
     /// The keys, for whoever brings the unseal key.
     pub(super) fn unlock(&self, instance: InstanceId, key: &UnsealKey) -> Result<Keys, VaultError> {
         self.check_instance(instance)?;
-        let unseal = self.unseal.derive(key)?;
-        if !bool::from(commitment(&unseal)?.ct_eq(&self.commitment.0)) {
-            return Err(VaultError::WrongKey);
-        }
-        let root = root_wrapper(&unseal)?.unwrap(&root_aad(instance), &self.root.0)?;
+        let root = match (self.lock().open(instance, key), &self.pending) {
+            (Err(error @ (VaultError::WrongKey | VaultError::WrongKind(_))), Some(pending)) => {
+                pending.open(instance, key).map_err(|_| error)?
+            }
+            (opened, _) => opened?,
+        };
         self.open_keks(root)
+    }
+
+    fn lock(&self) -> Lock {
+        Lock {
+            unseal: self.unseal.clone(),
+            commitment: self.commitment.clone(),
+            root: self.root.clone(),
+        }
     }
 
     /// The keys, for a vault that knows the root key already.
@@ -98,21 +120,49 @@ impl Keyring {
         Ok(next)
     }
 
-    /// This keyring under another unseal key. The root key and all that is sealed stay as they are.
-    pub(super) fn with_unseal_key(
+    /// This keyring with a second unseal key that opens it too, until it is confirmed or given up.
+    pub(super) fn with_pending(
         &self,
         keys: &Keys,
         mode: Mode,
         key: &UnsealKey,
         random: &dyn Random,
     ) -> Result<Self, VaultError> {
-        let (unseal, commitment, root) = lock(self.instance, mode, key, &keys.root, random)?;
         Ok(Self {
-            unseal,
-            commitment,
-            root,
+            pending: Some(Lock::new(self.instance, mode, key, &keys.root, random)?),
             ..self.clone()
         })
+    }
+
+    /// This keyring under its pending unseal key alone, for whoever shows that they have it.
+    pub(super) fn confirmed(&self, keys: &Keys, key: &UnsealKey) -> Result<Self, VaultError> {
+        let pending = self.pending.as_ref().ok_or(VaultError::NothingPending)?;
+        let root = pending.open(self.instance, key)?;
+        if !bool::from(root.ct_eq(keys.root.as_slice())) {
+            return Err(VaultError::Corrupt);
+        }
+        Ok(Self {
+            unseal: pending.unseal.clone(),
+            commitment: pending.commitment.clone(),
+            root: pending.root.clone(),
+            pending: None,
+            ..self.clone()
+        })
+    }
+
+    /// This keyring without its pending unseal key.
+    #[must_use]
+    pub fn without_pending(&self) -> Self {
+        Self {
+            pending: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a second unseal key waits for its confirmation.
+    #[must_use]
+    pub const fn is_rekeying(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// The instance it says it belongs to.
@@ -145,7 +195,8 @@ impl Keyring {
         stored.sort_by_key(|kek| kek.version);
         let open = |kek: &&WrappedKek| {
             let aad = kek_aad(self.instance, kek.version, kek.created);
-            wrapper.unwrap(&aad, &kek.wrapped.0).map(|key| Arc::new(Kek::new(&key)))
+            let key = wrapper.unwrap(&aad, &kek.wrapped.0)?;
+            Ok(Arc::new(Kek::new(kek.version, &key)))
         };
         let keks = stored.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let current = keks.last().cloned().ok_or(VaultError::Corrupt)?;
@@ -181,35 +232,52 @@ pub(super) type KekId = [u8; 8];
 
 /// An opened key-encryption key.
 pub(super) struct Kek {
+    pub(super) version: u32,
     pub(super) id: KekId,
     pub(super) aead: Aead,
 }
 
 impl Kek {
-    fn new(key: &[u8; 32]) -> Self {
+    fn new(version: u32, key: &[u8; 32]) -> Self {
         let digest: [u8; 32] = Sha256::new_with_prefix(b"dekeys.kek-id.v1")
             .chain_update(key)
             .finalize()
             .into();
         Self {
+            version,
             id: digest.first_chunk().copied().unwrap_or_default(),
             aead: Aead::new(key),
         }
     }
 }
 
-/// Wraps the root key for `key`.
-fn lock(
-    instance: InstanceId,
-    mode: Mode,
-    key: &UnsealKey,
-    root: &Key,
-    random: &dyn Random,
-) -> Result<(Unseal, Blob<32>, Blob<WRAPPED>), VaultError> {
-    let parameters = Unseal::new(mode, key, random);
-    let unseal = parameters.derive(key)?;
-    let wrapped = root_wrapper(&unseal)?.wrap(&root_aad(instance), root, random)?;
-    Ok((parameters, Blob(commitment(&unseal)?), Blob(wrapped)))
+impl Lock {
+    /// Wraps the root key for `key`.
+    fn new(
+        instance: InstanceId,
+        mode: Mode,
+        key: &UnsealKey,
+        root: &Key,
+        random: &dyn Random,
+    ) -> Result<Self, VaultError> {
+        let parameters = Unseal::new(mode, key, random);
+        let unseal = parameters.derive(key)?;
+        let wrapped = root_wrapper(&unseal)?.wrap(&root_aad(instance), root, random)?;
+        Ok(Self {
+            unseal: parameters,
+            commitment: Blob(commitment(&unseal)?),
+            root: Blob(wrapped),
+        })
+    }
+
+    /// The root key, for whoever brings the unseal key.
+    fn open(&self, instance: InstanceId, key: &UnsealKey) -> Result<Key, VaultError> {
+        let unseal = self.unseal.derive(key)?;
+        if !bool::from(commitment(&unseal)?.ct_eq(&self.commitment.0)) {
+            return Err(VaultError::WrongKey);
+        }
+        root_wrapper(&unseal)?.unwrap(&root_aad(instance), &self.root.0)
+    }
 }
 
 fn fresh_kek(

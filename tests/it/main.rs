@@ -21,6 +21,8 @@ mod generated;
 #[cfg(test)]
 mod httpsig;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod numbering;
 #[cfg(test)]
 mod payment;

@@ -4,6 +4,7 @@
 mod catalog;
 mod durable;
 mod lost_answers;
+mod reseal;
 mod resolves;
 mod rows;
 mod samples;
@@ -62,6 +63,8 @@ conformance! {
         nonces_keys_and_tokens_once
         receipts_and_counts
         text_with_a_nul_is_refused;
+    reseal:
+        values_of_older_keys_are_found_and_replaced_once;
     durable:
         events_hang_on_one_chain
         a_release_needs_its_event

@@ -103,7 +103,8 @@ impl Scene {
         }
         match operation.id {
             "problem" => plain("vault_sealed", json!({})),
-            "unseal" => plain("", json!({ "key": "A".repeat(43) })),
+            "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
+            "rotateKey" => plain("", json!({ "kind": "kek" })),
             "openSession" => plain("", json!({ "use": "sign" })),
             "showCredential" => plain(&self.newest("credentials").await, json!({})),
             "showPolicy" => plain("demo-readers", json!({})),

@@ -63,6 +63,8 @@ pub(super) async fn the_keyring_is_replaced_and_wraps_are_promised_once(store: S
     tx.commit(&[], &[]).await.unwrap();
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.reserve_wraps(10).await.unwrap(), (1_000, 1_010));
+    tx.restart_wraps(7).await.unwrap();
+    assert_eq!(tx.reserve_wraps(10).await.unwrap(), (7, 17), "a fresh key counts anew");
 }
 
 pub(super) async fn signing_keys_are_kept_in_order(store: Store) {
@@ -82,6 +84,14 @@ pub(super) async fn signing_keys_are_kept_in_order(store: Store) {
         (keys[1].public.as_str(), &keys[1].sealed, keys[1].created),
         ("ed25519:b", &sealed(2), later(1))
     );
+    tx.retire_signing_key("token", 1, later(2)).await.unwrap();
+    let keys = tx.signing_keys("token").await.unwrap();
+    assert_eq!(
+        keys.iter().map(|key| key.retired).collect::<Vec<_>>(),
+        [Some(later(2)), None]
+    );
+    let twice = tx.retire_signing_key("token", 1, later(3)).await;
+    assert!(matches!(twice, Err(StoreError::Absent("signing key"))));
     let again = tx.insert_signing_key("log", 1, "ed25519:d", &sealed(4), NOW).await;
     assert!(matches!(again, Err(StoreError::Duplicate)));
 }
