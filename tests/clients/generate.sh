@@ -16,3 +16,12 @@ PYTHONWARNINGS=ignore "$tools/venv/bin/datamodel-codegen" --input "$root/docs/op
     --openapi-scopes schemas paths --disable-timestamp --use-schema-description --use-field-description \
     --use-standard-collections --use-union-operator --enum-field-as-literal all --formatters builtin \
     --custom-file-header "# $mark"
+
+mkdir -p "$clients/typescript/src"
+"$tools/typescript/node_modules/.bin/openapi-typescript" "$root/docs/openapi.json" \
+    --output "$clients/typescript/src/types" >/dev/null
+{
+    printf '// %s\n' "$mark"
+    cat "$clients/typescript/src/types"
+} >"$clients/typescript/src/api.ts"
+rm "$clients/typescript/src/types"

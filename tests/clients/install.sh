@@ -18,3 +18,25 @@ fi
 venv/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$clients/python" >&2
 # Nothing to do after the first time.
 venv/bin/pip install --quiet --disable-pip-version-check "$clients/python" >&2
+
+mkdir -p typescript node
+cp "$clients"/typescript/*.json "$clients"/typescript/README.md typescript/
+rm -rf typescript/src typescript/dist
+cp -r "$clients/typescript/src" typescript/src
+cd typescript
+if ! cmp -s package-lock.json node_modules/installed; then
+    npm ci --no-fund --no-audit --ignore-scripts --silent >&2
+    cp package-lock.json node_modules/installed
+fi
+npm run --silent build >&2
+tarball=$PWD/$(npm pack --silent)
+cd ../node
+if ! cmp -s "$here/package.json" node_modules/installed; then
+    cp "$here/package.json" .
+    npm install --no-fund --no-audit --ignore-scripts --no-package-lock --silent >&2
+    # Bun's package puts its program in place by a script of its own.
+    node node_modules/bun/install.js >&2
+    cp "$here/package.json" node_modules/installed
+fi
+rm -rf node_modules/dekeys node_modules/.package-lock.json
+npm install --no-fund --no-audit --ignore-scripts --no-package-lock --no-save --silent "$tarball" >&2

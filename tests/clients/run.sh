@@ -37,7 +37,7 @@ serve() {
 
 "$here/install.sh" "$dir"
 "$here/generate.sh" "$dir" "$work/clients"
-for file in python/src/dekeys/api.py; do
+for file in python/src/dekeys/api.py typescript/src/api.ts; do
     diff -u "$root/clients/$file" "$work/clients/$file" >&2 ||
         fail "clients/$file is stale: run tests/clients/generate.sh $1"
 done
@@ -47,5 +47,14 @@ cd "$root/clients/python"
 serve python
 "$dir/venv/bin/python" -m pytest -q -p no:cacheprovider --tb=short >"$work/pytest" || fail "$(cat "$work/pytest")"
 
+rm -rf "$dir/node/tests"
+cp -r "$root/clients/typescript/tests" "$dir/node/tests"
+cd "$dir/node"
+serve node
+DEKEYS_SOURCES=$root node --test --test-reporter=tap tests/*.test.mjs >"$work/node" 2>&1 || fail "$(grep -A 30 '^not ok' "$work/node")"
+node_modules/.bin/bun tests/bun.mjs >"$work/bun" || fail "$(cat "$work/bun")"
+
 stop
 echo "python: $(tail -n 1 "$work/pytest")"
+echo "node: $(grep -E '^# (pass|fail|skipped) ' "$work/node" | tr '\n' ' ')"
+echo "bun: $(tail -n 1 "$work/bun")"

@@ -207,6 +207,12 @@ Where a grant stands.
 """
 
 
+KeyKind: TypeAlias = Literal['kek', 'token']
+"""
+Which key is to be changed.
+"""
+
+
 LeaseId: TypeAlias = str
 
 
@@ -360,6 +366,17 @@ ReceiptId: TypeAlias = str
 Reference: TypeAlias = str
 
 
+class RotateAsk(TypedDict, closed=True):
+    """
+    A request for a new key.
+    """
+
+    kind: KeyKind
+    """
+    Which.
+    """
+
+
 Scope: TypeAlias = str
 
 
@@ -379,6 +396,21 @@ class SealStatus(TypedDict):
     sealed: bool
     """
     Nothing that needs a key works.
+    """
+
+
+class SessionClosed(TypedDict):
+    """
+    A session that is over.
+    """
+
+    closed: bool
+    """
+    Always true.
+    """
+    object: str
+    """
+    Always `session`.
     """
 
 
@@ -535,6 +567,22 @@ class V1SessionsPostResponse(TypedDict):
     """
     keyid of signatures
     """
+
+
+class V1SysRekeyPostRequest(TypedDict, closed=True):
+    key: NotRequired[str]
+    """
+    the content of a key file, base64url
+    """
+    passphrase: NotRequired[str]
+
+
+class V1SysRekeyConfirmPostRequest(TypedDict, closed=True):
+    key: NotRequired[str]
+    """
+    the content of a key file, base64url
+    """
+    passphrase: NotRequired[str]
 
 
 class V1SysUnsealPostRequest(TypedDict, closed=True):
@@ -1238,6 +1286,37 @@ class SessionAsk(TypedDict, closed=True):
     """
 
 
+class SigningKeyView(TypedDict):
+    """
+    One key that signs.
+    """
+
+    created: Timestamp
+    """
+    When it was made.
+    """
+    kind: str
+    """
+    `token` or `log`.
+    """
+    number: int
+    """
+    Counts from 1 within its kind; `rootKeyId` of tokens.
+    """
+    public_key: str
+    """
+    The public half.
+    """
+    retired: NotRequired[Timestamp | None]
+    """
+    When it stopped signing.
+    """
+    state: str
+    """
+    `signing`, `next` (published, not used yet) or `retired`.
+    """
+
+
 class Status(TypedDict):
     """
     The state of an instance in figures.
@@ -1391,6 +1470,41 @@ class ApprovalView(TypedDict):
     text: NotRequired[str | None]
     """
     The proposed file, for a policy.
+    """
+
+
+class KeyStatus(TypedDict):
+    """
+    dekeys' own keys, without anything secret.
+    """
+
+    kek_created: Timestamp
+    """
+    When it was made.
+    """
+    kek_version: int
+    """
+    The version of the key-encryption key that seals.
+    """
+    kek_wraps: int
+    """
+    How often it may have wrapped.
+    """
+    object: str
+    """
+    Always `key_status`.
+    """
+    rekeying: bool
+    """
+    A second unseal key waits for its confirmation; both open the vault.
+    """
+    signing: list[SigningKeyView]
+    """
+    The keys that sign.
+    """
+    to_reseal: int
+    """
+    Values that an older one sealed and that are not sealed anew yet.
     """
 
 
