@@ -24,19 +24,19 @@ cp "$clients"/typescript/*.json "$clients"/typescript/README.md typescript/
 rm -rf typescript/src typescript/dist
 cp -r "$clients/typescript/src" typescript/src
 cd typescript
-if ! cmp -s package-lock.json node_modules/installed; then
+if ! cmp -s package-lock.json installed; then
     npm ci --no-fund --no-audit --ignore-scripts --silent >&2
-    cp package-lock.json node_modules/installed
+    cp package-lock.json installed
 fi
 npm run --silent build >&2
 tarball=$PWD/$(npm pack --silent)
 cd ../node
-if ! cmp -s "$here/package.json" node_modules/installed; then
+if ! cmp -s "$here/package.json" installed; then
     cp "$here/package.json" .
     npm install --no-fund --no-audit --ignore-scripts --no-package-lock --silent >&2
     # Bun's package puts its program in place by a script of its own.
     node node_modules/bun/install.js >&2
-    cp "$here/package.json" node_modules/installed
+    cp "$here/package.json" installed
 fi
 rm -rf node_modules/dekeys node_modules/.package-lock.json
 npm install --no-fund --no-audit --ignore-scripts --no-package-lock --no-save --silent "$tarball" >&2

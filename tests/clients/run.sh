@@ -11,8 +11,9 @@ mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 export DEKEYS_BIN=${DEKEYS_BIN:-$root/target/debug/dekeys} PYTHONDONTWRITEBYTECODE=1
 work=$(mktemp -d)
-server=''
+server='' prim=''
 stop() {
+    if [ -n "$prim" ]; then kill "$prim" 2>/dev/null || true; fi
     if [ -n "$server" ]; then
         kill -TERM "$server" 2>/dev/null || true
         wait "$server" || true
@@ -54,7 +55,34 @@ serve node
 DEKEYS_SOURCES=$root node --test --test-reporter=tap tests/*.test.mjs >"$work/node" 2>&1 || fail "$(grep -A 30 '^not ok' "$work/node")"
 node_modules/.bin/bun tests/bun.mjs >"$work/bun" || fail "$(cat "$work/bun")"
 
+# Each example agent buys, and has the example prim of the other language act for it.
+serve examples
+fact() { "$dir/venv/bin/python" -c "import json; print(json.load(open('$DEKEYS_DEV'))$1)"; }
+DEKEYS_URL=$(fact '["url"]')
+export DEKEYS_URL PORT=0
+cp "$root"/clients/typescript/examples/*.mjs .
+act() {
+    rm -f "$work/prim"
+    DEKEYS_KEY_FILE=$(fact '["prim"]["key_file"]') $1 >"$work/prim" 2>"$work/prim.log" &
+    prim=$!
+    for _ in $(seq 300); do
+        [ ! -s "$work/prim" ] || break
+        kill -0 "$prim" 2>/dev/null || fail "$1: $(cat "$work/prim.log")"
+        sleep 0.1
+    done
+    told=$(PRIM_URL=$(head -n 1 "$work/prim") DEKEYS_KEY_FILE=$(fact '["agent"]["key_file"]') $2 2>"$work/agent.log") ||
+        told="$told $(cat "$work/agent.log")"
+    kill "$prim"
+    wait "$prim" || true
+    prim=''
+    [ "$(echo "$told" | tr -d ' ')" = '200{"hello":"agent"}' ] || fail "$2, served by $1: $told $(cat "$work/prim.log")"
+}
+examples=$root/clients/python/examples
+act "node prim.mjs" "$dir/venv/bin/python $examples/agent.py"
+act "$dir/venv/bin/python $examples/prim.py" "node agent.mjs"
+
 stop
+echo "examples: an agent in each language was served by a prim in the other"
 echo "python: $(tail -n 1 "$work/pytest")"
 echo "node: $(grep -E '^# (pass|fail|skipped) ' "$work/node" | tr '\n' ' ')"
 echo "bun: $(tail -n 1 "$work/bun")"

@@ -2,7 +2,7 @@
 import createClient, { type Client } from "openapi-fetch";
 
 import type { components, paths } from "./api.js";
-import { checked, ForeignAnswer, NotFound, ofProblem, Refused, ReportUnsupported, TokenRefused, Unreachable } from "./errors.js";
+import { checked, ForeignAnswer, NotFound, ofProblem, Refused, Unsupported, TokenRefused, Unreachable } from "./errors.js";
 import type { Problem } from "./errors.js";
 import { KeyFile } from "./keyfile.js";
 import { Cache, readEntry, type Entry, type Resolved } from "./lease.js";
@@ -10,6 +10,7 @@ import { exposed, Secret } from "./secret.js";
 import { Sessions, signWithKey, type Outgoing } from "./signature.js";
 import * as tokens from "./token.js";
 import type { Claims, Narrowing, PublicKeys, Use } from "./token.js";
+import { STATEMENT, Verifier, type Ended } from "./verifier.js";
 
 type Schemas = components["schemas"];
 
@@ -35,6 +36,9 @@ export interface Options {
   /** How many keys are kept at most; 10,000 if absent. */
   cacheSize?: number;
 }
+
+/** A verifier that keeps itself up to date until it is closed; within `maxAge` after that no token is good any more. */
+export type Followed = Verifier & { close: () => void };
 
 /** A grant as its owner sees it. Prints without its token. */
 export interface Grant {
@@ -209,30 +213,32 @@ export class Dekeys {
 
   /**
    * Tells dekeys that the vendor refuses the key: it looks, and makes another if the key is dead. Throws
-   * {@link ReportUnsupported} where the server is too old for it.
+   * {@link Unsupported} where the server is too old for it.
    */
   async report(resolved: Resolved, status = 401): Promise<unknown> {
     this.#cache.drop(resolved.leaseId);
     try {
-      return await this.call("POST", `/v1/leases/${encodeURIComponent(resolved.leaseId)}/report`, { status });
+      const body = { status, version: resolved.version };
+      return await this.call("POST", `/v1/leases/${encodeURIComponent(resolved.leaseId)}/report`, body);
     } catch (error) {
-      if (!(error instanceof NotFound) || !error.detail.includes("path")) throw error;
-      throw new ReportUnsupported("this dekeys server is too old to be told of a dead key", { cause: error });
+      throw unsupported(error, "to be told of a dead key");
     }
   }
 
   /** A key in place of one that the vendor refuses; `undefined` when there is no other. */
   async #replaced(dead: Resolved, token: string | Secret): Promise<Resolved | undefined> {
+    this.#cache.drop(dead.leaseId);
     if (dead.alive) {
       try {
-        await this.report(dead, 401);
+        const reported = (await this.report(dead, 401)) as { outcome?: string };
+        // The vendor takes the key, or cannot be asked: its answer had another reason.
+        if (reported.outcome !== "replaced" && reported.outcome !== "ended") return undefined;
       } catch (error) {
-        if (!(error instanceof ReportUnsupported)) throw error;
+        if (!(error instanceof Unsupported)) throw error;
         process.emitWarning(`${error.message}; the vendor's answer to lease ${dead.leaseId} is handed on`);
         return undefined;
       }
     }
-    this.#cache.drop(dead.leaseId);
     const fresh = await this.resolve(dead.reference, token);
     return fresh.leaseId === dead.leaseId && fresh.version === dead.version ? undefined : fresh;
   }
@@ -244,7 +250,11 @@ export class Dekeys {
   }
 
   async #fetchKeys(): Promise<PublicKeys> {
-    const keys = tokens.parseKeys(await this.call("GET", "/v1/keys"));
+    const document = await this.call("GET", "/.well-known/dekeys-keys.json").catch((error: unknown) => {
+      if (error instanceof NotFound) return this.call("GET", "/v1/keys");
+      throw error;
+    });
+    const keys = tokens.parseKeys(document);
     this.#keys = { keys, until: performance.now() + KEYS_LIFE };
     return keys;
   }
@@ -262,6 +272,46 @@ export class Dekeys {
   /** Checks a token without asking the server about it; revocation is not seen. */
   verify(token: string | Secret, reference: string | undefined, asked: Use = {}): Promise<Claims> {
     return this.#withKeys((keys) => tokens.verify(token, keys, reference, asked));
+  }
+
+  /**
+   * A verifier that follows the revocation feed every `look` milliseconds (1,000 if absent) until it is closed. Keys of
+   * this client whose lease or grant ends are forgotten at once. The client's key must be of somebody enrolled. Throws
+   * {@link Unsupported} where the server has no feed.
+   */
+  async verifier(options: { maxAge?: number; look?: number } = {}): Promise<Followed> {
+    const onEnd = (kind: Ended, id: string): void => this.#ended(kind, id);
+    const maxAge = options.maxAge === undefined ? {} : { maxAge: options.maxAge };
+    const verifier = new Verifier(await this.keys(), { ...maxAge, onEnd });
+    await this.#catchUp(verifier);
+    const timer = setInterval(() => {
+      // Tried again; meanwhile what is known gets old, and the verifier says so.
+      this.#catchUp(verifier).catch((error: Error) => process.emitWarning(`the revocation feed could not be read: ${error.message}`));
+    }, options.look ?? 1_000);
+    timer.unref();
+    return Object.assign(verifier, { close: () => clearInterval(timer) });
+  }
+
+  #ended(kind: Ended, id: string): void {
+    if (kind === "lease") this.#cache.drop(id);
+    if (kind === "grant") {
+      this.#cache.dropGrant(id);
+      this.#tokens.delete(id);
+    }
+  }
+
+  async #catchUp(verifier: Verifier): Promise<void> {
+    for (;;) {
+      const { path, headers } = verifier.ask();
+      const out = { method: "GET", url: `${this.url}${path}`, headers: new Headers(headers), body: new Uint8Array() };
+      const answer = await this.#send(out);
+      if (answer.status !== 304) {
+        await checked(answer.clone()).catch((error: unknown) => fail(unsupported(error, "to have a revocation feed")));
+      }
+      const page = new Uint8Array(await answer.arrayBuffer());
+      if (!verifier.take(answer.status, page, answer.headers.get(STATEMENT) ?? "")) break;
+    }
+    if (verifier.wantsKeys) verifier.renewKeys(await this.#fetchKeys());
   }
 
   /** Once more with new keys when a token names a root that is new. */
@@ -391,6 +441,12 @@ function textOf(token: string | Secret): string {
   const text = exposed(token).trim();
   if (!/^[A-Za-z0-9_=-]+$/.test(text)) throw new TokenRefused("malformed", "this is not a dekeys token");
   return text;
+}
+
+/** What exists not, or belongs to others, is answered like an address that the server does not know; but for words. */
+function unsupported(error: unknown, what: string): Error {
+  if (!(error instanceof NotFound) || !error.detail.includes("path")) return error as Error;
+  return new Unsupported(`this dekeys server is too old ${what}`, { cause: error });
 }
 
 function foreign(): ForeignAnswer {

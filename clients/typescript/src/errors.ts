@@ -21,8 +21,8 @@ export class Unreachable extends DekeysError {}
 /** Something answered, but not as dekeys does: another server, or a proxy between. */
 export class ForeignAnswer extends DekeysError {}
 
-/** The server is too old to be told of a dead key (`POST /v1/leases/{id}/report`). */
-export class ReportUnsupported extends DekeysError {}
+/** The server is too old for this: it has no lease report, or no revocation feed. */
+export class Unsupported extends DekeysError {}
 
 /** Why a token is refused on this side. */
 export type TokenReason =

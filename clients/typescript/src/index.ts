@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export type { components, operations, paths } from "./api.js";
-export { Dekeys, readGrant, type Grant, type Options } from "./client.js";
+export { Dekeys, readGrant, type Followed, type Grant, type Options } from "./client.js";
 export {
   DekeysError,
   ForeignAnswer,
@@ -15,11 +15,11 @@ export {
   PaymentRequired,
   RateLimited,
   Refused,
-  ReportUnsupported,
   TokenRefused,
   Unauthenticated,
   Unavailable,
   Unreachable,
+  Unsupported,
   type Problem,
   type TokenReason,
 } from "./errors.js";
@@ -27,3 +27,4 @@ export { KeyFile } from "./keyfile.js";
 export { Resolved, type Place } from "./lease.js";
 export { Secret } from "./secret.js";
 export { narrow, parseKeys, pin, read, verify, type Claims, type Narrowing, type PublicKeys, type Use } from "./token.js";
+export { FeedRefused, Verifier, type Ended, type VerifierOptions } from "./verifier.js";

@@ -162,6 +162,13 @@ export class Cache {
     this.#keep((resolved) => resolved.leaseId !== leaseId);
   }
 
+  /** Forgets the keys of a grant. */
+  dropGrant(grant: string): void {
+    const names = [...this.#ofGrant].filter(([name]) => name.startsWith(`${grant} `));
+    const leases = new Set(names.map(([, resolved]) => resolved.leaseId));
+    this.#keep((resolved) => !leases.has(resolved.leaseId));
+  }
+
   /** Forgets all keys. */
   clear(): void {
     this.#keep(() => false);

@@ -20,12 +20,14 @@ const FACTS: Readonly<Record<string, string[]>> = {
   right: ["string", "string"],
 };
 
-/** The public keys of one instance, as `GET /v1/keys` gives them. They are believed: fetch them over TLS. */
+/** The public keys of one instance, as `/.well-known/dekeys-keys.json` gives them. They are believed: fetch them over TLS. */
 export interface PublicKeys {
   /** The instance's id. */
   instance: string;
   /** The keys that sign tokens, by root key id: `ed25519:…`. */
   roots: ReadonlyMap<number, string>;
+  /** The key that signs the log and the revocation feed, as C2SP writes verifier keys. */
+  log?: string;
 }
 
 /** What a token says. Nothing here lets anybody use it. */
@@ -78,15 +80,16 @@ export interface Use {
   now?: Date;
 }
 
-/** Reads what `GET /v1/keys` answers; members that are not known here do not matter. Throws {@link TokenRefused}. */
+/** Reads what `/.well-known/dekeys-keys.json` answers; members that are not known here do not matter. Throws {@link TokenRefused}. */
 export function parseKeys(document: unknown): PublicKeys {
-  const { instance, token_roots } = (document ?? {}) as { instance?: unknown; token_roots?: unknown };
+  const { instance, token_roots, log } = (document ?? {}) as Record<string, unknown>;
   const roots = Array.isArray(token_roots) ? token_roots : [];
   const good = roots.every((root) => Number.isSafeInteger(root?.id) && typeof root.public_key === "string");
   if (typeof instance !== "string" || roots.length === 0 || !good) {
-    throw new TokenRefused("malformed", "this is not what `GET /v1/keys` answers");
+    throw new TokenRefused("malformed", "this is no document of public keys");
   }
-  return { instance, roots: new Map(roots.map((root) => [root.id as number, root.public_key as string])) };
+  const found = new Map(roots.map((root) => [root.id as number, root.public_key as string]));
+  return { instance, roots: found, ...(typeof log === "string" && { log }) };
 }
 
 /** Reads a token without believing it: signatures are not checked. Throws {@link TokenRefused}. */

@@ -20,17 +20,18 @@ from .errors import (
     PaymentRequired,
     RateLimited,
     Refused,
-    ReportUnsupported,
     TokenRefused,
     Unauthenticated,
     Unavailable,
     Unreachable,
+    Unsupported,
 )
 from .keyfile import KeyFile
 from .lease import Injection, Resolved
 from .secret import Secret
 from .signature import SessionAuth, SignatureAuth
 from .token import Claims, PublicKeys, narrow, pin, read, verify
+from .verifier import FeedRefused, Verifier
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "Claims",
     "Dekeys",
     "DekeysError",
+    "FeedRefused",
     "ForeignAnswer",
     "Grant",
     "GrantOver",
@@ -51,7 +53,6 @@ __all__ = [
     "PublicKeys",
     "RateLimited",
     "Refused",
-    "ReportUnsupported",
     "Resolved",
     "Secret",
     "SessionAuth",
@@ -60,6 +61,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
+    "Unsupported",
+    "Verifier",
     "narrow",
     "pin",
     "read",

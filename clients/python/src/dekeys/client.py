@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from . import token as tokens
-from .core import Call, Core, Grant, Steps, address, text_of, unique
+from .core import Call, Core, Grant, Steps, address, log, text_of, unique
 from .errors import DekeysError, Refused, Unreachable, checked
 from .keyfile import KeyFile
 from .lease import Cache, Resolved
 from .secret import Secret
 from .signature import SessionAuth, SignatureAuth
 from .token import Claims, PublicKeys
+from .verifier import Verifier
 
 if TYPE_CHECKING:
     from . import api
@@ -127,7 +128,7 @@ class Dekeys(_Client):
     def report(self, resolved: Resolved, status: int = 401) -> Any:
         """Tells dekeys that the vendor refuses the key: it looks, and makes another if the key is dead.
 
-        Raises :class:`ReportUnsupported` where the server is too old for it.
+        Raises :class:`Unsupported` where the server is too old for it.
         """
         return self._run(self._core.report(resolved, status))
 
@@ -150,6 +151,28 @@ class Dekeys(_Client):
     def verify(self, token: str | Secret, reference: str | None = None, **asked: Any) -> Claims:
         """Checks a token without asking the server about it. See :func:`dekeys.verify`; revocation is not seen."""
         return self._with_keys(lambda keys: tokens.verify(token, keys, reference, **asked))
+
+    def verifier(self, *, max_age: float = 5.0, look: float = 1.0) -> Followed:
+        """A verifier that follows the revocation feed every ``look`` seconds until it is closed.
+
+        Keys of this client whose lease or grant ends are forgotten at once. The client's key must be of somebody
+        enrolled. Raises :class:`Unsupported` where the server has no feed.
+        """
+        verifier = Verifier(self.keys(), max_age=max_age, on_end=self._core.ended)
+        self._catch_up(verifier)
+        return Followed(verifier, self, look)
+
+    def _catch_up(self, verifier: Verifier) -> None:
+        while True:
+            path, headers = verifier.ask()
+            try:
+                answer = self._http.get(f"{self.url}{path}", headers=headers)
+            except httpx.HTTPError as error:
+                raise self._lost(error) from error
+            if not verifier.take(*self._core.page(answer)):
+                break
+        if verifier.wants_keys:
+            verifier.renew_keys(self._run(self._core.keys(anew=True)))
 
     def create_grant(self, ask: api.BuyAsk) -> Grant:
         """Asks for a grant that is free. One that has a price raises :class:`PaymentRequired`: use an x402 client."""
@@ -271,6 +294,24 @@ class AsyncDekeys(_Client):
         """Checks a token without asking the server about it."""
         return await self._with_keys(lambda keys: tokens.verify(token, keys, reference, **asked))
 
+    async def verifier(self, *, max_age: float = 5.0, look: float = 1.0) -> AsyncFollowed:
+        """A verifier that follows the revocation feed until it is closed."""
+        verifier = Verifier(await self.keys(), max_age=max_age, on_end=self._core.ended)
+        await self._catch_up(verifier)
+        return AsyncFollowed(verifier, self, look)
+
+    async def _catch_up(self, verifier: Verifier) -> None:
+        while True:
+            path, headers = verifier.ask()
+            try:
+                answer = await self._http.get(f"{self.url}{path}", headers=headers)
+            except httpx.HTTPError as error:
+                raise self._lost(error) from error
+            if not verifier.take(*self._core.page(answer)):
+                break
+        if verifier.wants_keys:
+            verifier.renew_keys(await self._run(self._core.keys(anew=True)))
+
     async def create_grant(self, ask: api.BuyAsk) -> Grant:
         """Asks for a grant that is free."""
         return await self._run(self._core.grant("/v1/grants", ask))
@@ -378,3 +419,61 @@ class _AsyncVendorAuth(_Vendor):
                 await answer.aread()
                 self._put(request, fresh)
                 yield request
+
+
+class Followed:
+    """A :class:`Verifier` that a thread keeps up to date: :meth:`check` tokens, and :meth:`close` it in the end."""
+
+    def __init__(self, verifier: Verifier, client: Dekeys, look: float) -> None:
+        self.verifier = verifier
+        self.check = verifier.check
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, args=(client, look), daemon=True, name="dekeys-feed")
+        self._thread.start()
+
+    def _follow(self, client: Dekeys, look: float) -> None:
+        while not self._stopped.wait(look):
+            try:
+                client._catch_up(self.verifier)
+            except DekeysError as error:
+                # Tried again; meanwhile what is known gets old, and the verifier says so.
+                log.warning("the revocation feed could not be read: %s", error)
+
+    def close(self) -> None:
+        """Stops following. Within ``max_age`` no token is good any more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def __enter__(self) -> Followed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncFollowed:
+    """A :class:`Verifier` that a task keeps up to date. Checking is not a coroutine: it needs no request."""
+
+    def __init__(self, verifier: Verifier, client: AsyncDekeys, look: float) -> None:
+        self.verifier = verifier
+        self.check = verifier.check
+        self._task = asyncio.ensure_future(self._follow(client, look))
+
+    async def _follow(self, client: AsyncDekeys, look: float) -> None:
+        while True:
+            await asyncio.sleep(look)
+            try:
+                await client._catch_up(self.verifier)
+            except DekeysError as error:
+                log.warning("the revocation feed could not be read: %s", error)
+
+    async def close(self) -> None:
+        """Stops following."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def __aenter__(self) -> AsyncFollowed:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

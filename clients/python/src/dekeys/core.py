@@ -13,11 +13,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import httpx
+
 from . import token as tokens
-from .errors import NotFound, Refused, ReportUnsupported, TokenRefused, Unauthenticated, of_problem
+from .errors import NotFound, Refused, TokenRefused, Unauthenticated, Unsupported, checked, of_problem
 from .lease import Cache, Resolved, read_entry
 from .secret import Secret, exposed
 from .token import Claims, PublicKeys
+from .verifier import STATEMENT
 
 if TYPE_CHECKING:
     from . import api
@@ -174,21 +177,23 @@ class Core:
         """Tells the server that the vendor refuses the key, and forgets it."""
         self.cache.drop(resolved.lease_id)
         try:
-            return (yield Call("POST", f"/v1/leases/{_segment(resolved.lease_id)}/report", {"status": status}))
+            body = {"status": status, "version": resolved.version}
+            return (yield Call("POST", f"/v1/leases/{_segment(resolved.lease_id)}/report", body))
         except NotFound as refused:
-            if "path" not in refused.detail:
-                raise
-            raise ReportUnsupported("this dekeys server is too old to be told of a dead key") from refused
+            raise _unsupported(refused, "to be told of a dead key") from refused
 
     def replaced(self, dead: Resolved, token: str, status: int) -> Steps[Resolved | None]:
         """A key in place of one that the vendor refuses; ``None`` when there is no other."""
+        self.cache.drop(dead.lease_id)
         if dead.alive:
             try:
-                yield from self.report(dead, status)
-            except ReportUnsupported as error:
+                reported = yield from self.report(dead, status)
+            except Unsupported as error:
                 log.warning("%s; the vendor's answer to lease %s is handed on", error, dead.lease_id)
                 return None
-        self.cache.drop(dead.lease_id)
+            if reported.get("outcome") not in ("replaced", "ended"):
+                # The vendor takes the key, or cannot be asked: its answer had another reason.
+                return None
         fresh = yield from self.resolve(dead.reference, token)
         changed = (fresh.lease_id, fresh.version) != (dead.lease_id, dead.version)
         return fresh if changed else None
@@ -197,7 +202,11 @@ class Core:
         """The instance's public keys, fetched every five minutes."""
         if self.keys_kept and not anew and time.monotonic() < self.keys_kept[1]:
             return self.keys_kept[0]
-        keys = PublicKeys.parse((yield Call("GET", "/v1/keys")))
+        try:
+            document = yield Call("GET", "/.well-known/dekeys-keys.json")
+        except NotFound:
+            document = yield Call("GET", "/v1/keys")
+        keys = PublicKeys.parse(document)
         self.keys_kept = (keys, time.monotonic() + KEYS_LIFE)
         return keys
 
@@ -211,6 +220,23 @@ class Core:
             if refused.reason != "unknown_root" or fetched:
                 raise
         return work((yield from self.keys(anew=True)))
+
+    def ended(self, kind: str, name: str) -> None:
+        """Forgets what the revocation feed says has ended."""
+        if kind == "lease":
+            self.cache.drop(name)
+        elif kind == "grant":
+            self.cache.drop_grant(name)
+            self.tokens_kept.pop(name, None)
+
+    def page(self, answer: httpx.Response) -> tuple[int, bytes, str]:
+        """An answer of the revocation feed, for :meth:`Verifier.take`."""
+        if answer.status_code != 304:
+            try:
+                checked(answer)
+            except NotFound as refused:
+                raise _unsupported(refused, "to have a revocation feed") from refused
+        return answer.status_code, answer.content, answer.headers.get(STATEMENT, "")
 
     def grant(self, path: str, body: Any) -> Steps[Grant]:
         """A step that answers with a grant."""
@@ -236,6 +262,11 @@ class Core:
         self.tokens_kept.pop(name, None)
         ended: api.Ended = yield Call("POST", f"/v1/{kind}/{_segment(name)}/revoke", {"reason": reason} if reason else {})
         return ended
+
+
+def _unsupported(refused: NotFound, what: str) -> Exception:
+    """What exists not, or belongs to others, is answered like an address that the server does not know; but for words."""
+    return Unsupported(f"this dekeys server is too old {what}") if "path" in refused.detail else refused
 
 
 def text_of(token: str | Secret) -> str:

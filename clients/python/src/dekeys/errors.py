@@ -111,8 +111,8 @@ _BY_STATUS: dict[int, type[Refused]] = {
 }
 
 
-class ReportUnsupported(DekeysError):
-    """The server is too old to be told of a dead key (``POST /v1/leases/{id}/report``)."""
+class Unsupported(DekeysError):
+    """The server is too old for this: it has no lease report, or no revocation feed."""
 
 
 def of_problem(problem: Mapping[str, Any], status: int, retry_after: float | None = None) -> Refused:

@@ -152,6 +152,12 @@ class Cache:
         with self._lock:
             self._keep(lambda resolved: resolved.lease_id != lease_id)
 
+    def drop_grant(self, grant: str) -> None:
+        """Forgets the keys of a grant."""
+        with self._lock:
+            leases = {resolved.lease_id for (of, _), resolved in self._of_grant.items() if of == grant}
+            self._keep(lambda resolved: resolved.lease_id not in leases)
+
     def clear(self) -> None:
         """Forgets all keys."""
         with self._lock:

@@ -36,21 +36,23 @@ _LIMITS = {"max_facts": 256, "max_iterations": 20, "max_time": timedelta(millise
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """The public keys of one instance, as ``GET /v1/keys`` gives them. They are believed: fetch them over TLS."""
+    """The public keys of one instance, as ``/.well-known/dekeys-keys.json`` gives them. They are believed: fetch them over TLS."""
 
     #: The instance's id.
     instance: str
     #: The keys that sign tokens, by root key id: ``ed25519:…``.
     roots: Mapping[int, str]
+    #: The key that signs the log and the revocation feed, as C2SP writes verifier keys.
+    log: str = ""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> PublicKeys:
         """Reads the document; members that are not known here do not matter. Raises :class:`TokenRefused`."""
         try:
             roots = {int(root["id"]): str(root["public_key"]) for root in document["token_roots"]}
-            return cls(str(document["instance"]), roots)
+            return cls(str(document["instance"]), roots, str(document.get("log", "")))
         except (KeyError, TypeError, ValueError):
-            raise TokenRefused("malformed", "this is not what `GET /v1/keys` answers") from None
+            raise TokenRefused("malformed", "this is no document of public keys") from None
 
     def root(self, number: int | None) -> biscuit_auth.PublicKey:
         """The key that a token names."""
