@@ -59,9 +59,9 @@ pub(crate) struct AttenuateArgs {
     /// Only this HTTP method; forwarding only. Repeat
     #[arg(long, value_name = "METHOD")]
     method: Vec<String>,
-    /// Only paths that begin with this; forwarding only
+    /// Only paths that begin with this; forwarding only. Repeat, up to 4
     #[arg(long, value_name = "PATH")]
-    path_prefix: Option<String>,
+    path_prefix: Vec<String>,
     /// Nothing can be added afterwards (biscuit's word is sealed)
     #[arg(long = "final")]
     last: bool,
@@ -140,7 +140,7 @@ fn attenuate(args: &AttenuateArgs, context: &mut Context<'_>) -> Result<(), Fail
         uses: args.uses.iter().map(|purpose| (*purpose).into()).collect(),
         until: args.ttl.map(|ttl| context.now().plus(ttl)),
         methods: args.method.clone(),
-        path_prefix: args.path_prefix.clone(),
+        path_prefixes: args.path_prefix.clone(),
         seal: args.last,
     };
     if narrowing == Narrowing::default() {

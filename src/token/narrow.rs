@@ -1,6 +1,6 @@
 //! Narrowing: whoever holds a token may add a block that allows less, offline and without any key.
 
-use biscuit_auth::builder::Check;
+use biscuit_auth::builder::{Check, Rule};
 use biscuit_auth::{BlockBuilder, UnverifiedBiscuit, error};
 
 use super::clause::{begins, check, one_of, within};
@@ -26,8 +26,9 @@ pub struct Narrowing {
     pub until: Option<Timestamp>,
     /// Only these methods, compared byte by byte; forwarding only.
     pub methods: Vec<String>,
-    /// Only paths that begin with this, compared byte by byte: end it with `/` to mean a folder. Forwarding only.
-    pub path_prefix: Option<String>,
+    /// Only paths that begin with one of these (at most 4), compared byte by byte: end one with `/` to mean a folder.
+    /// Forwarding only.
+    pub path_prefixes: Vec<String>,
     /// Nothing can be added afterwards (biscuit calls this sealed).
     pub seal: bool,
 }
@@ -67,27 +68,25 @@ fn append(biscuit: &UnverifiedBiscuit, checks: Vec<Check>) -> Result<UnverifiedB
 
 fn checks(narrowing: &Narrowing) -> Vec<Check> {
     let uses: Vec<&str> = narrowing.uses.iter().map(|kind| kind.as_str()).collect();
+    let prefix = |prefix: &String| begins(Subject::Path, prefix);
     let alternatives = [
         some(Subject::Prim, &narrowing.prims),
         some(Subject::Vendor, &narrowing.vendors),
         some(Subject::Scope, &narrowing.scopes),
         some(Subject::Use, &uses),
         some(Subject::Method, &narrowing.methods),
-        narrowing
-            .path_prefix
-            .as_deref()
-            .map(|prefix| begins(Subject::Path, prefix)),
-        narrowing.until.map(|until| within(None, until)),
+        narrowing.path_prefixes.iter().map(prefix).collect(),
+        narrowing.until.map(|until| within(None, until)).into_iter().collect(),
     ];
-    alternatives
-        .into_iter()
-        .flatten()
-        .map(|alternative| check(vec![alternative]))
-        .collect()
+    let said = alternatives.into_iter().filter(|alternatives| !alternatives.is_empty());
+    said.map(check).collect()
 }
 
-fn some<T: AsRef<str>>(subject: Subject, words: &[T]) -> Option<biscuit_auth::builder::Rule> {
-    (!words.is_empty()).then(|| one_of(subject, words))
+fn some<T: AsRef<str>>(subject: Subject, words: &[T]) -> Vec<Rule> {
+    (!words.is_empty())
+        .then(|| one_of(subject, words))
+        .into_iter()
+        .collect()
 }
 
 fn internal<E>(_: E) -> TokenError {

@@ -363,7 +363,7 @@ fn inspecting_says_each_block_in_plain_words() {
         vendors: vec![name("openrouter")],
         until: Some(now().plus(Ttl::from_mins(5))),
         methods: vec!["POST".to_owned()],
-        path_prefix: Some("/v1/chat/".to_owned()),
+        path_prefixes: vec!["/v1/chat/".to_owned()],
         uses: vec![UseKind::Resolve, UseKind::Forward],
         scopes: vec![scope("inference:write"), scope("models:read")],
         seal: true,

@@ -70,7 +70,7 @@ fn each_dimension_narrows_and_the_refusal_names_block_and_check() {
         ),
         (
             Narrowing {
-                path_prefix: Some("/v1/models/".into()),
+                path_prefixes: vec!["/v1/models/".into()],
                 ..Narrowing::default()
             },
             forward,
@@ -102,7 +102,7 @@ fn a_token_narrowed_to_the_very_request_is_good_and_keeps_its_prefix() {
         uses: vec![UseKind::Forward],
         until: Some(now().plus(Ttl::from_millis(90_500))),
         methods: vec!["POST".into(), "GET".into()],
-        path_prefix: Some("/v1/".into()),
+        path_prefixes: vec!["/v1/".into()],
         seal: false,
     };
     let token = narrowed(&world, &narrowing);
@@ -264,7 +264,7 @@ fn narrowing_past_the_profile_is_refused_at_once() {
         Some("the token breaks the profile: block 5 is one too many: 6 blocks where 5 may stand")
     );
     let large = Narrowing {
-        path_prefix: Some("/".repeat(8 * 1024)),
+        path_prefixes: vec!["/".repeat(8 * 1024)],
         ..Narrowing::default()
     };
     assert_eq!(attenuate(&world.token(), &large).err(), Some(TokenError::TooLarge));
@@ -282,7 +282,7 @@ fn text_in_a_narrowing_is_never_syntax() {
         "\u{202e}",
     ] {
         let narrowing = Narrowing {
-            path_prefix: Some(hostile.to_owned()),
+            path_prefixes: vec![hostile.to_owned()],
             ..Narrowing::default()
         };
         let token = narrowed(&world, &narrowing);
@@ -333,7 +333,7 @@ prop_compose! {
         scopes in some_of(&SCOPES),
         uses in some_of(&USES),
         methods in some_of(&METHODS),
-        path in proptest::option::of(proptest::sample::select(PATHS.to_vec())),
+        paths in proptest::collection::vec(proptest::sample::select(PATHS.to_vec()), 0..=4),
         until in proptest::option::of(moment()),
     ) -> Narrowing {
         Narrowing {
@@ -342,7 +342,7 @@ prop_compose! {
             scopes: scopes.into_iter().map(scope).collect(),
             uses,
             methods: methods.into_iter().map(ToOwned::to_owned).collect(),
-            path_prefix: path.map(ToOwned::to_owned),
+            path_prefixes: paths.into_iter().map(ToOwned::to_owned).collect(),
             until,
             seal: false,
         }
@@ -436,10 +436,9 @@ impl Asked {
             && one_of(&narrowing.uses, Some(&self.use_kind))
             && one_of(&narrowing.methods, self.method.map(ToOwned::to_owned).as_ref())
             && narrowing.until.is_none_or(|until| self.at.as_secs() < until.as_secs())
-            && narrowing
-                .path_prefix
-                .as_ref()
-                .is_none_or(|prefix| self.path.is_some_and(|path| path.starts_with(prefix.as_str())))
+            && (narrowing.path_prefixes.is_empty()
+                || (narrowing.path_prefixes.iter())
+                    .any(|prefix| self.path.is_some_and(|path| path.starts_with(prefix.as_str()))))
     }
 }
 
