@@ -19,6 +19,7 @@ mod failure;
 mod grant;
 mod hook;
 mod init;
+mod inject;
 mod key;
 mod lease;
 mod login;
@@ -34,11 +35,13 @@ mod prompt;
 mod receipt;
 mod reference;
 mod resolve;
+mod run;
 mod serve;
 mod settings;
 mod token;
 mod unseal;
 mod vendor;
+mod wanted;
 mod world;
 
 use std::ffi::OsString;
@@ -62,7 +65,7 @@ pub use world::{Env, Terminal, World};
     version,
     about = "Secret broker: agents carry short-lived tokens, vendor keys are made for the moment and revoked after it",
     after_help = "Example: dekeys demo\n\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 sign-in needed, 5 not allowed, \
-        6 payment,\n7 approval, 8 sealed, 9 conflict, 10 try again later",
+        6 payment,\n7 approval, 8 sealed, 9 conflict, 10 try again later; 125 to 127 from `dekeys run`",
     arg_required_else_help = true,
     subcommand_required = true
 )]
@@ -169,6 +172,13 @@ enum Command {
     Token(token::Token),
     /// Swap a token for a vendor key, as a prim
     Resolve(resolve::ResolveArgs),
+    /// Run a program that uses vendors' keys without holding them; they end with it
+    Run(run::RunArgs),
+    /// The part of `run` that revokes at the end; `run` starts it
+    #[command(hide = true, after_help = "Example: dekeys run-guard < orders")]
+    RunGuard,
+    /// Put keys into a file made from a template, as a prim
+    Inject(inject::InjectArgs),
     /// Keys that are out
     #[command(subcommand, after_help = lease::EXAMPLE)]
     Lease(lease::Lease),
@@ -221,6 +231,7 @@ impl Command {
                 | Self::Key(_)
                 | Self::Config(_)
                 | Self::Openapi
+                | Self::RunGuard
                 | Self::Db(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -292,6 +303,8 @@ fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<(), Failure>
     match command {
         Command::Serve(args) => serve::run(args, context),
         Command::Demo(args) => demo::run(args, context),
+        Command::Run(args) => run::run(args, context),
+        Command::RunGuard => run::guard::run(context),
         others => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(converse(others, context))
@@ -303,6 +316,8 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
     match command {
         Command::Demo(args) => demo::run(args, context),
         Command::Serve(args) => serve::run(args, context),
+        Command::Run(args) => run::run(args, context),
+        Command::RunGuard => run::guard::run(context),
         Command::Init(args) => init::run(args, context).await,
         Command::Unseal(args) => unseal::unseal(args, context).await,
         Command::Seal(args) => unseal::seal(args, context).await,
@@ -315,6 +330,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Grant(verb) => grant::run(verb, context).await,
         Command::Token(verb) => token::run(verb, context).await,
         Command::Resolve(args) => resolve::run(args, context).await,
+        Command::Inject(args) => inject::run(args, context).await,
         Command::Lease(verb) => lease::run(verb, context).await,
         Command::Credential(verb) => credential::run(verb, context).await,
         Command::Policy(verb) => policy::run(verb, context).await,

@@ -5,8 +5,11 @@
 
 pub mod address;
 pub mod approval;
+pub mod forward;
 pub mod inject;
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod mask;
 pub mod receipt;
 pub mod refused;
 pub mod request;

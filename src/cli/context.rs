@@ -115,7 +115,7 @@ impl<'w> Context<'w> {
         self.client_with(parse_address(address.as_deref().unwrap_or(ADDR))?, None, Some(login))
     }
 
-    fn client_with(
+    pub(super) fn client_with(
         &mut self,
         address: Address,
         signer: Option<KeyFile>,
@@ -395,7 +395,7 @@ impl<'w> Context<'w> {
     }
 }
 
-fn parse_address(text: &str) -> Result<Address, Failure> {
+pub(super) fn parse_address(text: &str) -> Result<Address, Failure> {
     text.parse()
         .map_err(|error| Failure::usage(format!("{error}"), "correct --addr, --admin-addr or DEKEYS_ADDR"))
 }

@@ -80,6 +80,22 @@ impl Failure {
         self
     }
 
+    /// The same with another exit code.
+    pub(crate) fn exiting(mut self, exit: u8) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.exit = exit;
+        }
+        self
+    }
+
+    /// What happened, in one line.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Told(told) => format!("{} ({})", told.what, told.code),
+            Self::Unread | Self::Quiet(_) => String::new(),
+        }
+    }
+
     /// The code, if it has words.
     pub(crate) fn code(&self) -> &str {
         match self {

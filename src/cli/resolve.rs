@@ -18,7 +18,7 @@ use crate::client::{Refused, Request, secret};
 use crate::model::scope::{Name, Reference};
 
 /// How long a token that the prim pins to itself is good for.
-const PIN: Ttl = Ttl::from_mins(5);
+pub(super) const PIN: Ttl = Ttl::from_mins(5);
 
 /// What `resolve` takes.
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: &ResolveArgs, context: &mut Context<'_>) -> Result
     first_problem(&answer)
 }
 
-async fn own_name(context: &mut Context<'_>) -> Result<Name, Failure> {
+pub(super) async fn own_name(context: &mut Context<'_>) -> Result<Name, Failure> {
     let answer = context.look_up(&Request::get(&["v1", "whoami"])).await?.json();
     let name = answer
         .get("name")
@@ -142,12 +142,12 @@ fn reveal(args: &ResolveArgs, answer: &Value, context: &mut Context<'_>) -> Resu
 }
 
 /// RFC 6901.
-fn pointer(name: &str) -> String {
+pub(super) fn pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
 /// One item refused is a command that failed, whatever the others got.
-fn first_problem(answer: &Value) -> Result<(), Failure> {
+pub(super) fn first_problem(answer: &Value) -> Result<(), Failure> {
     let problem = rows(answer).iter().find_map(|row| row.get("problem").cloned());
     let Some(body) = problem else { return Ok(()) };
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::process::Command;
 
 use http::HeaderValue;
 use serde_json::{Map, Value};
@@ -139,16 +140,7 @@ pub fn write_new(path: &Path, secret: &SecretText) -> Result<(), SecretFileError
 /// # Errors
 /// [`SecretFileError::Write`].
 pub fn write_over(path: &Path, secret: &SecretText, random: &dyn Random) -> Result<(), SecretFileError> {
-    let shown = path.display().to_string();
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}", base64url(&random::bytes::<9>(random))));
-    let beside = Path::new(&beside);
-    write_new(beside, secret)?;
-    std::fs::rename(beside, path).map_err(|error| {
-        // Best effort: the rename's error is what counts.
-        let _ = std::fs::remove_file(beside);
-        unwritable(&shown, &error)
-    })
+    write_over_with(path, secret, 0o600, random)
 }
 
 /// Writes a secret and a line end to `out`.
@@ -158,6 +150,148 @@ pub fn write_over(path: &Path, secret: &SecretText, random: &dyn Random) -> Resu
 pub fn write_to(out: &mut dyn Write, secret: &SecretText) -> io::Result<()> {
     out.write_all(secret.expose().as_bytes())?;
     out.write_all(b"\n")
+}
+
+/// Writes a secret that may take the place of an older one as [`write_over`] does, with another mode than 0600.
+///
+/// # Errors
+/// [`SecretFileError::Write`].
+pub fn write_over_with(
+    path: &Path,
+    secret: &SecretText,
+    mode: u32,
+    random: &dyn Random,
+) -> Result<(), SecretFileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shown = path.display().to_string();
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", base64url(&random::bytes::<9>(random))));
+    let beside = Path::new(&beside);
+    write_new(beside, secret)?;
+    // Set after it was made: the mode that is asked for stands whatever the umask is.
+    let moved = std::fs::set_permissions(beside, std::fs::Permissions::from_mode(mode))
+        .and_then(|()| std::fs::rename(beside, path));
+    moved.map_err(|error| {
+        // Best effort: the first error is what counts.
+        let _ = std::fs::remove_file(beside);
+        unwritable(&shown, &error)
+    })
+}
+
+/// Puts a secret into the environment that a program will find. Whoever may look at that process sees it.
+pub fn put_env(command: &mut Command, name: &str, secret: &SecretText) {
+    command.env(name, secret.expose());
+}
+
+/// Whether `secret` stands in `bytes`. How long it looks does not depend on how much of it is right.
+#[must_use]
+pub fn stands_in(secret: &SecretText, bytes: &[u8]) -> bool {
+    use subtle::ConstantTimeEq as _;
+    let wanted = secret.expose().as_bytes();
+    let is = |window: &[u8]| bool::from(window.ct_eq(wanted));
+    !wanted.is_empty() && bytes.windows(wanted.len()).any(is)
+}
+
+/// Reads a whole file of text that holds secrets, line ends and all; up to 4 MiB.
+///
+/// # Errors
+/// [`SecretFileError`].
+pub fn read_whole(path: &Path) -> Result<SecretText, SecretFileError> {
+    const MOST: u64 = 4 * 1024 * 1024;
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(|error| unreadable(&shown, &error))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut file = file.take(MOST + 1);
+    file.read_to_end(&mut bytes)
+        .map_err(|error| unreadable(&shown, &error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NotText(shown))?;
+    Ok(SecretText::new(text.to_owned()))
+}
+
+/// Writes a text that holds secrets to `out`, as it is.
+///
+/// # Errors
+/// That of `out`.
+pub fn write_all_to(out: &mut dyn Write, text: &SecretText) -> io::Result<()> {
+    out.write_all(text.expose().as_bytes())?;
+    out.flush()
+}
+
+/// Whether `text` stands in `whole` from byte `at` on.
+#[must_use]
+pub fn continues(whole: &SecretText, at: usize, text: &str) -> bool {
+    whole.expose().get(at..).is_some_and(|rest| rest.starts_with(text))
+}
+
+/// Where a comparison of two texts has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// All was as it should be, up to this byte.
+    At(usize),
+    /// What stands after this byte is something else.
+    Lost(usize),
+}
+
+/// What stands in `whole` where `value` should: `current` if it is that, `stale` if it is something else, `missing` if it
+/// is nothing; and where to read on. `next` is what should follow, `last` says that it is the end of the text. Where the
+/// text around is not what it should be, a value is current when it stands anywhere after.
+#[must_use]
+pub fn stands_at(
+    whole: &SecretText,
+    at: Reading,
+    value: &SecretText,
+    next: &str,
+    last: bool,
+) -> (&'static str, Reading) {
+    let (Reading::At(from) | Reading::Lost(from)) = at;
+    let rest = whole.expose().get(from..).unwrap_or_default();
+    if matches!(at, Reading::Lost(_)) {
+        return match rest.find(value.expose()) {
+            Some(place) => ("current", Reading::At(from + place + value.len())),
+            None => ("missing", at),
+        };
+    }
+    if let Some(after) = rest.strip_prefix(value.expose())
+        && after.starts_with(next)
+    {
+        return ("current", Reading::At(from + value.len()));
+    }
+    let end = match (last, next.is_empty()) {
+        (true, _) => rest.strip_suffix(next).map(str::len),
+        (false, true) => Some(0),
+        (false, false) => rest.find(next),
+    };
+    match end {
+        None => ("missing", Reading::Lost(from)),
+        Some(0) => ("missing", at),
+        Some(end) => ("stale", Reading::At(from + end)),
+    }
+}
+
+/// Text put together from plain pieces and secrets, in order.
+#[must_use]
+pub fn joined(pieces: &[Piece<'_>]) -> SecretText {
+    let text = |piece: &Piece<'_>| match piece {
+        Piece::Plain(text) => text.len(),
+        Piece::Secret(secret) => secret.len(),
+    };
+    let mut whole = String::with_capacity(pieces.iter().map(text).sum());
+    for piece in pieces {
+        whole.push_str(match piece {
+            Piece::Plain(text) => text,
+            Piece::Secret(secret) => secret.expose(),
+        });
+    }
+    SecretText::new(whole)
+}
+
+/// A piece of text that holds secrets.
+#[derive(Clone, Copy)]
+pub enum Piece<'a> {
+    /// What everybody may see.
+    Plain(&'a str),
+    /// What nobody may.
+    Secret(&'a SecretText),
 }
 
 /// Whether others than the owner may read a file. What is no regular file (a pipe) is nobody else's.
@@ -194,6 +328,22 @@ pub fn object(secrets: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
     }
     bytes.push(b'}');
     bytes
+}
+
+/// A secret as a JSON string.
+#[must_use]
+pub fn json(secret: &SecretText) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(6 * secret.len() + 2));
+    text(&mut bytes, secret.expose());
+    bytes
+}
+
+/// Reads JSON that is a secret: as `T`, and the text at a JSON pointer.
+#[must_use]
+pub fn parsed<T: serde::de::DeserializeOwned>(json: &SecretText, pointer: &str) -> Option<(T, SecretText)> {
+    let value: Value = serde_json::from_str(json.expose()).ok()?;
+    let found = at(&value, pointer)?;
+    Some((serde_json::from_value(value).ok()?, found))
 }
 
 /// The members of `plain`, and `name` with the JSON `secret`.

@@ -156,7 +156,8 @@ fn commands(text: &str) -> impl Iterator<Item = String> {
 /// Whether all its words are known; else the first that is not.
 fn exists(known: &Known, command: &str) -> Result<(), String> {
     let mut at = known;
-    for word in command.split_whitespace() {
+    // What follows `--` is another program's.
+    for word in command.split_whitespace().take_while(|word| *word != "--") {
         if let Some(flag) = word.strip_prefix("--") {
             let name = flag.split_once('=').map_or(flag, |(name, _)| name);
             let is = |argument: &clap::Arg| argument.get_long() == Some(name);

@@ -31,6 +31,8 @@ mod policy;
 #[cfg(test)]
 mod review;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod skip;
 #[cfg(test)]
 mod store;

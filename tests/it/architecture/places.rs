@@ -8,6 +8,7 @@ const EXPOSING: &[&str] = &[
     "src/base/secret.rs",
     // The other side of the wire: files, headers and answers of the one who owns the secret (decision 0007).
     "src/client/inject.rs",
+    "src/client/mask.rs",
     "src/client/secret.rs",
     "src/client/token.rs",
     "src/http/resolve.rs",
