@@ -14,7 +14,7 @@ pub mod system;
 pub mod vendors;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{RawPathParams, Request, State};
@@ -39,6 +39,10 @@ use input::Input;
 
 /// How long requests under way may take once the server ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(20);
+
+/// Methods that metrics name; the others are [`OTHER_METHOD`], as OpenTelemetry wants it.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const OTHER_METHOD: &str = "_OTHER";
 
 /// Limits of one listener (security.md §5 of the design).
 #[derive(Debug, Clone)]
@@ -116,31 +120,48 @@ impl Surface {
 }
 
 /// No such path. The path is not repeated: it may hold a secret.
-async fn nothing(State(app): State<App>) -> Response {
+async fn nothing(State(app): State<App>, request: Request) -> Response {
     let problem = Problem::new(problem::NOT_FOUND, "there is nothing at this path");
-    unserved(&app, problem)
+    unserved(&app, &request, problem)
 }
 
 /// The path exists, not with this method.
 async fn wrong_method(State(app): State<App>, request: Request) -> Response {
     let words = format!("this path does not take {}", request.method());
-    unserved(&app, Problem::new(problem::METHOD_NOT_ALLOWED, words))
+    unserved(&app, &request, Problem::new(problem::METHOD_NOT_ALLOWED, words))
 }
 
-fn unserved(app: &App, problem: Problem) -> Response {
+fn unserved(app: &App, request: &Request, problem: Problem) -> Response {
+    let since = Instant::now();
     let id = RequestId::new(app.now(), app.random.as_ref());
-    answer::write(app, id, Err(problem.into()))
+    let response = answer::write(app, id, Err(problem.into()));
+    let method = METHODS.into_iter().find(|known| *known == request.method().as_str());
+    app.metrics().answered(
+        method.unwrap_or(OTHER_METHOD),
+        None,
+        response.status().as_u16(),
+        since.elapsed(),
+    );
+    response
 }
 
 /// One request, from its bytes to its answer.
 async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathParams, request: Request) -> Response {
     let app = &surface.app;
+    let since = Instant::now();
     let id = RequestId::new(app.now(), app.random.as_ref());
     let outcome = match input::read(surface, operation, path, request).await {
         Err(refused) => Err(refused),
         Ok(input) => in_time(surface, operation, input, id).await,
     };
-    answer::write(app, id, outcome)
+    let response = answer::write(app, id, outcome);
+    app.metrics().answered(
+        operation.method.as_str(),
+        Some(operation.path),
+        response.status().as_u16(),
+        since.elapsed(),
+    );
+    response
 }
 
 /// Performs within the time one request may take. What changes something is not broken off when that is over: it goes

@@ -18,6 +18,8 @@ pub mod config;
 pub mod http;
 pub mod httpsig;
 #[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
 pub mod mock;
 pub mod model;
 #[cfg(feature = "server")]

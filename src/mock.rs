@@ -163,6 +163,11 @@ impl MockVendor {
         self.state.faults.add(fault);
     }
 
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.state.faults.clear();
+    }
+
     /// Serves until the task is dropped or the process ends.
     pub async fn wait(mut self) {
         let _ended = (&mut self.server).await;

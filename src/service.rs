@@ -21,6 +21,7 @@ pub mod grant;
 pub mod init;
 pub mod keys;
 pub mod lease;
+pub mod measure;
 pub mod offer;
 pub mod propose;
 pub mod provision;
@@ -45,6 +46,7 @@ use crate::audit::{LogKey, LogPublic};
 use crate::base::egress::Egress;
 use crate::base::random::Random;
 use crate::base::time::{Clock, Timestamp};
+use crate::metrics::Metrics;
 use crate::model::instance::Instance;
 use crate::payment::{PaymentRail, Terms};
 use crate::store::Store;
@@ -76,6 +78,7 @@ struct Inner {
     leases_changed: Notify,
     work: Notify,
     logins: Logins,
+    metrics: Arc<Metrics>,
 }
 
 /// What exists only while the vault is unsealed.
@@ -114,6 +117,8 @@ pub struct Parts {
     pub instance: Instance,
     /// Where each checkpoint is copied to, outside the database.
     pub checkpoint_copy: Option<std::path::PathBuf>,
+    /// The disk whose fullness is told: where the database file lies, or the data directory.
+    pub disk: Option<std::path::PathBuf>,
     /// How this instance is reached, for addresses in answers.
     pub public_url: String,
 }
@@ -130,9 +135,11 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let logins = Logins::new(Arc::clone(&parts.clock));
+        let metrics = measure::of(&parts);
         Self(Arc::new(Inner {
             parts,
             logins,
+            metrics,
             opened: ArcSwapOption::empty(),
             control: Control::default(),
             decisions: Decisions::default(),
@@ -205,6 +212,12 @@ impl App {
         } else {
             self.0.flows.begin();
         }
+    }
+
+    /// What is counted and timed.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Tokens that root credentials were swapped for.

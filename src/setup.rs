@@ -138,11 +138,11 @@ fn prepare_data_dir(path: &Path) -> Result<(), SetupError> {
     made.map_err(|source| SetupError::file("make the directory", path, source))
 }
 
-/// Puts an [`App`] together over the configured database. It is sealed.
+/// Puts an [`App`] together over the configured database, by the machine's clock unless another is given. It is sealed.
 ///
 /// # Errors
 /// [`SetupError::NotInitialized`], and what the parts say.
-pub async fn open(config: &Config, public_url: String) -> Result<App, SetupError> {
+pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clock>>) -> Result<App, SetupError> {
     // A mistyped path must not leave an empty database behind.
     let file = config.database_url.strip_prefix("sqlite://").map(Path::new);
     if file.is_some_and(|file| !file.exists()) {
@@ -155,7 +155,7 @@ pub async fn open(config: &Config, public_url: String) -> Result<App, SetupError
     let instance = tx.instance().await?.ok_or(SetupError::NotInitialized)?.unverified;
     let floor = tx.high_water().await?;
     drop(tx);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(floor));
+    let clock = clock.unwrap_or_else(|| Arc::new(SystemClock::starting_at(floor)));
     let random: Arc<dyn Random> = Arc::new(OsRandom);
     let parts = Parts {
         writer: Writer::spawn(store.clone(), Arc::clone(&clock)),
@@ -168,6 +168,7 @@ pub async fn open(config: &Config, public_url: String) -> Result<App, SetupError
                 .clone()
                 .unwrap_or_else(|| config.data_dir.join("checkpoint")),
         ),
+        disk: Some(file.and_then(Path::parent).unwrap_or(&config.data_dir).to_owned()),
         store,
         clock,
         random,

@@ -33,9 +33,11 @@ pub mod status;
 pub mod tree;
 mod tx;
 pub mod vendors;
+pub mod watch;
 pub mod writer;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use connect::Pools;
 pub use error::StoreError;
@@ -72,6 +74,7 @@ impl Page {
 pub struct Store {
     pools: Pools,
     fatal: Arc<dyn Fn() + Send + Sync>,
+    watched: watch::Watched,
 }
 
 impl Store {
@@ -85,6 +88,7 @@ impl Store {
         let store = Self {
             pools: connect::open(url).await?,
             fatal: Arc::new(|| std::process::abort()),
+            watched: watch::Watched::default(),
         };
         let (applied, known) = store.migrations().await?;
         migrate::refuse_newer(applied, known)?;
@@ -118,14 +122,25 @@ impl Store {
         }
     }
 
+    /// Has `watch` told of what happens, in all copies. The first one stays.
+    pub fn watched_by(&self, watch: watch::Watch) {
+        self.watched.by(watch);
+    }
+
     /// Begins a transaction that may write. Waits for the one before it.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Tx::begin(self.clone()).await
+        let since = Instant::now();
+        let tx = self.watched.see(Tx::begin(self.clone()).await)?;
+        self.watched.waited("write", since.elapsed());
+        Ok(tx)
     }
 
     /// Begins a transaction that only reads and sees one moment. Does not wait for writers.
     pub async fn read(&self) -> Result<ReadTx, StoreError> {
-        ReadTx::begin(&self.pools).await
+        let since = Instant::now();
+        let tx = ReadTx::begin(&self.pools).await?;
+        self.watched.waited("read", since.elapsed());
+        Ok(tx)
     }
 
     /// Whether the database answers.

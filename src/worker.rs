@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::base::time::Ttl;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, expire, keys, reconcile, recover, reseal, unseal};
+use crate::service::{App, checkpoint, end, expire, keys, reconcile, recover, reseal, unseal};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
@@ -29,6 +29,11 @@ const RESEAL_EVERY: u32 = 1800;
 
 /// Between two batches that are sealed anew.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often trouble that lasts is looked for.
+const LOOK_OUT: Duration = Duration::from_secs(2);
+
+/// How often what was timed is put into its buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Longer than the keys of the largest grant take: whoever made it is gone.
 const LONGEST_MAKING: Ttl = Ttl::from_mins(5);
@@ -47,6 +52,8 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = tend(&app) => {}
         () = sweep(&app) => {}
         () = keys(&app) => {}
+        () = upkeep(&app) => {}
+        () = alarm(&app) => {}
     }
 }
 
@@ -54,7 +61,11 @@ async fn number(app: &App) {
     loop {
         tokio::time::sleep(CHECKPOINT).await;
         if !app.is_sealed() && !app.log_is_broken() {
-            report("checkpoint", checkpoint::catch_up(app).await);
+            let signed = checkpoint::catch_up(app).await;
+            if signed.is_ok() {
+                app.metrics().signed(app.now());
+            }
+            report("checkpoint", signed);
         }
     }
 }
@@ -124,6 +135,21 @@ async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Raises what lasts too long; also while sealed, when nothing else of this works.
+async fn alarm(app: &App) {
+    loop {
+        tokio::time::sleep(LOOK_OUT).await;
+        report("alarm", end::alarm(app).await);
+    }
+}
+
+async fn upkeep(app: &App) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        app.metrics().upkeep();
+    }
 }
 
 async fn sweep(app: &App) {

@@ -45,6 +45,13 @@ macro_rules! ids {
                 self.0.as_bytes()
             }
 
+            /// When it was made, to the millisecond (RFC 9562 §5.7).
+            #[must_use]
+            pub fn made(&self) -> Timestamp {
+                let [a, b, c, d, e, f, ..] = *self.as_bytes();
+                Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+            }
+
             /// The 26 characters after the prefix.
             #[must_use]
             pub fn suffix(&self) -> String {

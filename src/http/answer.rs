@@ -39,6 +39,17 @@ impl Answer {
         }
     }
 
+    /// Text of a media type of its own, 200.
+    #[must_use]
+    pub fn typed(content_type: &'static str, text: String) -> Self {
+        Self {
+            status: 200,
+            content_type,
+            body: text.into_bytes(),
+            headers: Vec::new(),
+        }
+    }
+
     /// Markdown, 200.
     #[must_use]
     pub fn markdown(text: String) -> Self {
@@ -239,6 +250,7 @@ pub(super) fn write(app: &App, id: RequestId, outcome: Result<Answer, Refused>) 
         ),
         Err(refused) => {
             let problem = &refused.problem;
+            app.metrics().refused(problem.code.code);
             if problem.code.status >= 500 {
                 tracing::warn!(request = %id, code = problem.code.code, why = refused.internal.as_deref().unwrap_or_default(), "a request failed");
             }

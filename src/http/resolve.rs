@@ -39,6 +39,7 @@ pub(super) async fn resolve(app: &App, context: &Context, input: &Input) -> Resu
             Err(error) => {
                 let refused = Refused::from(error);
                 let problem: &Problem = refused.problem();
+                app.metrics().refused(problem.code.code);
                 let problem = problem.to_json(Some(context.request), &app.public_url);
                 entries
                     .push(json!({ "object": "problem", "reference": item.reference, "problem": problem }).to_string());

@@ -6,11 +6,13 @@ use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use super::{people, resolve};
 use crate::base::secret::SecretText;
+use crate::metrics;
 use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::EndAsk;
+use crate::service::measure;
 use crate::service::session;
 use crate::service::status as verb;
 use crate::service::unseal::{self as sealing, UnsealKey};
@@ -46,6 +48,7 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "healthz" => Ok(Answer::text("ok")),
         "readyz" => Ok(readyz(app).await),
         "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
+        "metrics" => Ok(Answer::typed(metrics::CONTENT_TYPE, measure::scrape(app).await)),
         "problem" => problem(input),
         "publicKeys" => public_keys(app),
         "sealStatus" => seal_status(app),

@@ -255,9 +255,8 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
     };
     let committed = tx.commit(&[event], &[release]).await?;
     let root = open_root(app, &connected, committed).await?;
-    let outcome = vendor::Adapter::of(&connected.manifest, app.logins())
-        .test_root(&app.egress, &root)
-        .await;
+    let adapter = vendor::Adapter::of(&connected.manifest, app.logins());
+    let outcome = app.asked(name, "test", adapter.test_root(&app.egress, &root)).await;
     let trouble = outcome.err().map(|failure| failure.words);
     Ok(VendorTest {
         object: "vendor_test".to_owned(),

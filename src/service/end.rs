@@ -88,8 +88,9 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     let Some(key_id) = row.vendor_key_id.clone().filter(|id| !id.is_empty()) else {
         return not_yet(app, row, &nameless()).await.map(|()| false);
     };
-    let outcome = match adapter.revoke(&app.egress, &root, &key_id, secret.as_ref()).await {
-        Ok(_gone) => confirm(app, &adapter, &root, secret.as_ref()).await,
+    let ended = adapter.revoke(&app.egress, &root, &key_id, secret.as_ref());
+    let outcome = match app.asked(&row.vendor, "revoke", ended).await {
+        Ok(_gone) => confirm(app, &row, &adapter, &root, secret.as_ref()).await,
         Err(failure) => Err(failure),
     };
     match outcome {
@@ -115,12 +116,14 @@ async fn value(app: &App, row: &Credential, sealed: &Sealed, proof: Committed) -
 /// After a vendor said that a key is gone: asks with the key itself, where the vendor can be asked.
 async fn confirm(
     app: &App,
+    row: &Credential,
     adapter: &Adapter,
     root: &crate::vendor::RootSecret,
     secret: Option<&SecretText>,
 ) -> Result<(), VendorFailure> {
     let Some(secret) = secret else { return Ok(()) };
-    match adapter.probe(&app.egress, root, secret).await? {
+    let probed = adapter.probe(&app.egress, root, secret);
+    match app.asked(&row.vendor, "probe", probed).await? {
         Alive::Alive => Err(still_alive()),
         Alive::Dead | Alive::Unknown => Ok(()),
     }
@@ -144,42 +147,95 @@ fn trouble(words: &str) -> VendorFailure {
     }
 }
 
+/// Dead at the vendor. Trouble that was raised is cleared, and that is told.
 async fn revoked(app: &App, mut row: Credential) -> Result<(), Error> {
+    let mut tx = app.store.begin().await?;
+    let before = tx.credential(row.id).await?.map(|current| current.state);
     row.state = CredentialState::Revoked;
     row.next_at = None;
     row.last_error = None;
-    let mut tx = app.store.begin().await?;
     tx.update_credential(&row).await?;
     tx.drop_sealed(row.id).await?;
-    let event = app.own_event("credential.revoked", &row.id, facts(&row));
+    let mut data = facts(&row);
+    if let (Some(CredentialState::Stuck), Some(fields)) = (before, data.as_object_mut()) {
+        fields.insert("revocation_failed".to_owned(), json!("cleared"));
+        tracing::info!(credential = %row.id, vendor = %row.vendor, "a key that could not be revoked is dead now");
+    }
+    let event = app.own_event("credential.revoked", &row.id, data);
     let _none = tx.commit(&[event], &[]).await?;
     Ok(())
 }
 
-/// Puts a failed try on record with the time of the next one; raises the trouble when it lasts.
-async fn not_yet(app: &App, mut row: Credential, failure: &VendorFailure) -> Result<(), Error> {
+/// Puts a failed try on record with the time of the next one. [`alarm`] raises trouble that lasts.
+async fn not_yet(app: &App, tried: Credential, failure: &VendorFailure) -> Result<(), Error> {
     let now = app.now();
-    let since = *row.first_failed.get_or_insert(now);
+    let mut tx = app.store.begin().await?;
+    // It may have been raised while the vendor was asked.
+    let current = tx.credential(tried.id).await?.ok_or(Error::NotFound("credential"))?;
+    if current.state.is_final() {
+        return Ok(());
+    }
+    let mut row = Credential {
+        state: current.state,
+        first_failed: current.first_failed,
+        ..tried
+    };
+    row.first_failed.get_or_insert(now);
     let wait = failure.retry_after.unwrap_or_else(|| backoff(row.attempt));
     row.last_error = Some(failure.words.clone());
     row.next_at = Some(now.plus(wait));
-    let stuck_now = row.state == CredentialState::Revoking && (now.since(since) >= ALARM || row.attempt > 3);
-    if stuck_now {
-        row.state = CredentialState::Stuck;
-    }
-    let mut tx = app.store.begin().await?;
     tx.update_credential(&row).await?;
-    let kind = if stuck_now {
-        "lease.revocation_failed"
-    } else {
-        "credential.revocation_retried"
-    };
-    let event = app.own_event(kind, &row.id, facts(&row));
+    let event = app.own_event("credential.revocation_retried", &row.id, facts(&row));
     let _none = tx.commit(&[event], &[]).await?;
-    if stuck_now {
-        tracing::error!(credential = %row.id, vendor = %row.vendor, "a key could not be revoked; dekeys goes on trying");
+    Ok(())
+}
+
+/// Raises keys that should have been dead for [`ALARM`] and are not known to be, once each; dekeys goes on trying. Also
+/// while sealed: keys whose time is over live on at their vendors then, because nobody can end them.
+///
+/// # Errors
+/// The store's.
+pub async fn alarm(app: &App) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.store.read().await?;
+    let late = tx.credentials_overdue(now.minus(ALARM), PAGE).await?;
+    tx.end().await?;
+    for row in late {
+        raise(app, row.id, now).await?;
     }
     Ok(())
+}
+
+async fn raise(app: &App, id: CredentialId, now: Timestamp) -> Result<(), Error> {
+    let mut tx = app.store.begin().await?;
+    let Some(mut row) = tx.credential(id).await?.filter(|row| overdue(row, now)) else {
+        return Ok(());
+    };
+    let mut events = Vec::new();
+    if row.state == CredentialState::Active {
+        row.state = CredentialState::Revoking;
+        row.attempt = 0;
+        row.first_failed = row.next_at;
+        tx.update_credential(&row).await?;
+        events.push(app.own_event("credential.expired", &row.id, facts(&row)));
+    }
+    row.first_failed = row.first_failed.or(row.next_at);
+    row.state = CredentialState::Stuck;
+    tx.update_credential(&row).await?;
+    events.push(app.own_event("lease.revocation_failed", &row.id, facts(&row)));
+    let _none = tx.commit(&events, &[]).await?;
+    tracing::error!(credential = %row.id, vendor = %row.vendor, "a key could not be revoked for 15 minutes; dekeys goes on trying");
+    Ok(())
+}
+
+/// Whether a key should have been dead for [`ALARM`], and that was not raised.
+fn overdue(row: &Credential, now: Timestamp) -> bool {
+    let since = match row.state {
+        CredentialState::Active => row.next_at,
+        CredentialState::Revoking => row.first_failed.or(row.next_at),
+        _ => None,
+    };
+    since.is_some_and(|since| now.since(since) >= ALARM)
 }
 
 fn backoff(attempt: i64) -> Ttl {

@@ -114,10 +114,9 @@ pub async fn make(
         cost_cap: None,
         idempotency_key: format!("{}-{}", credential.id, credential.attempt),
     };
-    match Adapter::of(&connected.manifest, app.logins())
-        .create(&app.egress, &root, &ask, app.random.as_ref())
-        .await
-    {
+    let adapter = Adapter::of(&connected.manifest, app.logins());
+    let created = adapter.create(&app.egress, &root, &ask, app.random.as_ref());
+    match app.asked(&credential.vendor, "create", created).await {
         Ok(created) => Ok(created),
         Err(failure) => {
             record_failure(app, credential, &failure).await?;

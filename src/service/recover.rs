@@ -78,7 +78,8 @@ async fn probe(app: &App, id: CredentialId) -> Result<(), Error> {
     let connected = app.root(row.root).await?;
     let adapter = Adapter::of(&connected.manifest, app.logins());
     let name = vendor_name(app.instance.id, row.id, 1);
-    match adapter.find(&app.egress, &root, &name).await {
+    let found = adapter.find(&app.egress, &root, &name);
+    match app.asked(&row.vendor, "find", found).await {
         Ok(found) => match found.into_iter().next() {
             Some(found) => settle(app, row, CredentialState::Revoking, Some(found.vendor_key_id)).await,
             None if row.attempt > SEARCHES && row.created.plus(UNDER_WAY) <= app.now() => {
@@ -192,6 +193,10 @@ pub async fn at_start(app: &App) -> Result<usize, Error> {
     let now = app.now();
     let mut count = 0usize;
     for mut row in rows.into_iter().filter(|row| row.state != CredentialState::Active) {
+        if row.state == CredentialState::Revoking {
+            // It should have been dead since then: starting anew does not restart the alarm's clock.
+            row.first_failed = row.first_failed.or(row.next_at.filter(|due| *due < now));
+        }
         row.next_at = Some(now);
         tx.update_credential(&row).await?;
         count = count.saturating_add(1);

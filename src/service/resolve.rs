@@ -2,6 +2,7 @@
 //! release itself never does: it passes the writer, which knows limits and revocations exactly (DESIGN 20, 21).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::App;
 use super::caller::Context;
 use super::decision::{Decision, decide};
 use super::error::Error;
+use super::measure;
 use super::provision::{self, Saved, credential_place};
 use crate::base::canonical::Digest;
 use crate::base::id::{CredentialId, EventId, LeaseId};
@@ -91,6 +93,14 @@ pub async fn resolve(
     bearer: Option<&str>,
     item: &ResolveItem,
 ) -> Result<Resolution, Error> {
+    let since = Instant::now();
+    let result = decided(app, context, bearer, item).await;
+    let outcome = measure::outcome(&result, |resolution| resolution.secret.is_none());
+    app.metrics().resolved(&item.reference.vendor, outcome, since.elapsed());
+    result
+}
+
+async fn decided(app: &App, context: &Context, bearer: Option<&str>, item: &ResolveItem) -> Result<Resolution, Error> {
     let prim = context.require(&[PrincipalKind::Prim])?;
     if app.log_is_broken() {
         return Err(Error::LogBroken);

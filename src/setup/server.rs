@@ -1,6 +1,7 @@
 //! A running instance: public and admin listener, workers, and an orderly end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
 use tokio::net::{TcpListener, UnixListener};
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{SetupError, open};
+use crate::base::time::Clock;
 use crate::config::{AdminListen, Config};
 use crate::http::{Limits, Surface, listen};
 use crate::service::App;
@@ -31,6 +33,14 @@ impl Server {
     /// # Errors
     /// [`SetupError`].
     pub async fn start(config: &Config) -> Result<Self, SetupError> {
+        Self::start_by(config, None).await
+    }
+
+    /// The same by another clock: what happens after fifteen minutes or thirty days can be seen at once.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn start_by(config: &Config, clock: Option<Arc<dyn Clock>>) -> Result<Self, SetupError> {
         let listener = bind(config.listen).await?;
         let address = listener.local_addr().map_err(|error| port(config.listen, error))?;
         let url = config.public_url.as_ref().map_or_else(
@@ -38,7 +48,7 @@ impl Server {
             |url| url.as_str().trim_end_matches('/').to_owned(),
         );
         let only = alone(config)?;
-        let app = open(config, url.clone()).await?;
+        let app = open(config, url.clone(), clock).await?;
         let limits = limits(config);
         let surface = Surface::new(app.clone(), limits.clone(), names(config, address));
         let stop = CancellationToken::new();

@@ -49,7 +49,7 @@ pub(super) async fn run(
         }
         write::changes(&mut tx, &changes, &events).await?;
     }
-    tx.finish(events.first().map(|event| event.id)).await?;
+    tx.finish(&events).await?;
     let resolves = resolves
         .iter()
         .zip(verdicts)

@@ -155,6 +155,19 @@ impl ReadTx {
         .await
     }
 
+    /// Those that should have been dead at `before`, or whose ending failed then already, and that were not raised.
+    pub async fn credentials_overdue(&mut self, before: Timestamp, limit: i64) -> Result<Vec<Credential>, StoreError> {
+        self.ask(select!(
+            "",
+            "WHERE next_at IS NOT NULL AND ((state = 'active' AND next_at <= $1) \
+             OR (state = 'revoking' AND coalesce(first_failed, next_at) <= $1)) ORDER BY next_at LIMIT $2"
+        ))
+        .bind(before)
+        .bind(limit)
+        .all()
+        .await
+    }
+
     /// All of one grant, oldest first.
     pub async fn credentials_of_grant(&mut self, grant: GrantId) -> Result<Vec<Credential>, StoreError> {
         self.ask(select!("", "WHERE grant_id = $1 ORDER BY id"))

@@ -99,6 +99,14 @@ impl StoreError {
         )
     }
 
+    /// Whether the database or its disk is at fault: nothing can be put on record.
+    pub(super) const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Full | Self::Fatal | Self::Busy | Self::CommitUnknown | Self::Database(_)
+        )
+    }
+
     /// A value that cannot be read, of column `name`.
     pub(super) fn corrupt(name: &str) -> Self {
         Self::Corrupt(name.to_owned())

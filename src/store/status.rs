@@ -3,6 +3,8 @@
 use super::dialect::SIZE;
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError};
+use crate::base::time::Timestamp;
+use crate::model::scope::Name;
 
 /// How many there are of what an operator looks at first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +50,85 @@ struct Bytes(i64);
 impl Record for Bytes {
     fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
         Ok(Self(cells.int()?))
+    }
+}
+
+/// How many things of a vendor are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InState {
+    /// The vendor.
+    pub vendor: Name,
+    /// The state, as it is shown.
+    pub state: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// The oldest of what waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// When the oldest approval request that waits was made.
+    pub approval: Option<Timestamp>,
+    /// Since when the key that should be dead longest is not.
+    pub overdue: Option<Timestamp>,
+}
+
+impl ReadTx {
+    /// Leases that are out, and keys whose end the vendor does not confirm, by vendor and state.
+    pub async fn out(&mut self) -> Result<Vec<InState>, StoreError> {
+        self.ask(
+            "SELECT vendor, state, count(*) FROM leases WHERE state IN ('pending', 'active') GROUP BY vendor, state \
+             UNION ALL SELECT vendor, 'revocation_failed', count(*) FROM credentials WHERE state = 'stuck' \
+             AND state IN ('intent', 'probe', 'revoking', 'stuck') GROUP BY vendor",
+        )
+        .all()
+        .await
+    }
+
+    /// The oldest approval request that waits, and the oldest key that should be dead: one whose end was due, and one
+    /// whose end failed.
+    pub async fn oldest(&mut self, now: Timestamp) -> Result<Oldest, StoreError> {
+        self.ask(
+            "SELECT (SELECT min(created) FROM approvals WHERE state = 'pending'), (SELECT min(CASE \
+             WHEN first_failed < next_at THEN first_failed ELSE next_at END) FROM credentials WHERE next_at IS NOT NULL \
+             AND (state IN ('revoking', 'stuck') OR (state = 'active' AND next_at <= $1) \
+             OR (state = 'probe' AND first_failed IS NOT NULL)))",
+        )
+        .bind(now)
+        .only()
+        .await
+    }
+
+    /// Each connected vendor with the time its root credential was entered. Not authenticated: for figures only.
+    pub async fn root_times(&mut self) -> Result<Vec<(Name, Timestamp)>, StoreError> {
+        self.ask("SELECT vendor, created FROM roots WHERE current = 1 ORDER BY vendor")
+            .all()
+            .await
+    }
+}
+
+impl Record for InState {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            vendor: cells.parse()?,
+            state: cells.text()?,
+            count: cells.int()?,
+        })
+    }
+}
+
+impl Record for Oldest {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            approval: cells.maybe_time()?,
+            overdue: cells.maybe_time()?,
+        })
+    }
+}
+
+impl Record for (Name, Timestamp) {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok((cells.parse()?, cells.time()?))
     }
 }
 

@@ -139,7 +139,7 @@ impl Tx {
             return Err(StoreError::ReleaseWithoutEvent(release.event));
         }
         self.append(events).await?;
-        self.finish(events.first().map(|event| event.id)).await?;
+        self.finish(events).await?;
         let committed = |release: &Release| Committed::new(release.event, release.object.clone(), release.version);
         Ok(releases.iter().map(committed).collect())
     }
@@ -166,27 +166,31 @@ impl Tx {
         let links = Links::of(self.engine(), &mut self.head, events)?;
         let head = self.head.clone();
         let statement = sets.iter().fold(self.ask_each(text), Statement::bind_set);
-        links
+        let outcome = links
             .bind(statement)
             .bind(&head.incarnation)
             .bind(head.n)
             .bind(&head.digest)
             .bind(head.high_water)
             .run()
-            .await
-            .map(drop)
+            .await;
+        self.store.watched.see(outcome).map(drop)
     }
 
-    /// Commits. When the answer gets lost, `witness` (an event of this transaction) tells what happened.
-    pub(super) async fn finish(self, witness: Option<EventId>) -> Result<(), StoreError> {
+    /// Commits. When the answer gets lost, an event of this transaction tells what happened.
+    pub(super) async fn finish(self, events: &[Event]) -> Result<(), StoreError> {
+        let witness = events.first().map(|event| event.id);
         let outcome = match self.read.conn {
             Conn::Sqlite(transaction) => transaction.commit().await,
             Conn::Postgres(transaction) => transaction.commit().await,
         };
-        match outcome {
+        let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(error) => find_out(&self.store, witness, error).await,
-        }
+        };
+        self.store.watched.see(outcome)?;
+        self.store.watched.recorded(events);
+        Ok(())
     }
 }
 

@@ -4,12 +4,16 @@
 use std::path::Path;
 
 use dekeys::config::reference;
+use dekeys::metrics;
 use dekeys::operations::openapi::document;
 use dekeys::problem::all_pages;
 use serde_json::Value;
 
 /// Where the table of `docs/configuration.md` begins; all above it is written by hand.
 const EVERY_KEY: &str = "## Every key\n\n";
+
+/// Where the table of `docs/metrics.md` begins.
+const EVERY_METRIC: &str = "## Every metric\n\n";
 
 /// `path` holds `text`, or is made to.
 fn holds(path: &str, text: &str) {
@@ -53,6 +57,16 @@ fn the_page_of_commands_is_what_the_command_line_says() {
 fn the_openapi_document_is_what_the_operations_say() {
     let document = serde_json::to_string_pretty(&sorted(document())).unwrap();
     holds("docs/openapi.json", &format!("{document}\n"));
+}
+
+#[test]
+fn the_table_of_metrics_is_what_the_catalogue_says() {
+    let page = include_str!("../../docs/metrics.md");
+    let (words, _) = page.split_once(EVERY_METRIC).unwrap();
+    holds(
+        "docs/metrics.md",
+        &format!("{words}{EVERY_METRIC}{}", metrics::catalogue::reference()),
+    );
 }
 
 #[test]

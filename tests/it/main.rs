@@ -23,6 +23,8 @@ mod httpsig;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod numbering;
 #[cfg(test)]
 mod payment;
@@ -36,6 +38,8 @@ mod run;
 mod skip;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod stuck;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -57,6 +57,7 @@ conformance! {
         grants_come_back_as_they_went_in
         grants_keep_to_their_states grants_nobody_makes_any_more_are_found
         credentials_keep_to_their_states
+        keys_that_should_be_dead_are_found
         leases_are_counted
         a_purchase_is_claimed_once
         payers_are_counted_and_credited_once

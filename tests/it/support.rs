@@ -2,15 +2,18 @@
 //! users reach it.
 
 pub(crate) mod database;
+pub(crate) mod metrics;
 pub(crate) mod purse;
 pub(crate) mod session;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dekeys::base::random::OsRandom;
 use dekeys::base::secret::SecretText;
-use dekeys::base::time::{Clock, SystemClock, Ttl};
+use dekeys::base::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
 use dekeys::client::{Client, KeyFile, Request, secret, token};
 use dekeys::config::Config;
 use dekeys::payment::{self, Faults};
@@ -264,6 +267,26 @@ impl TestApp {
         Self { stage, config, dir }
     }
 
+    /// The same by another clock.
+    pub(crate) async fn restart_by(self, clock: Arc<ManualClock>) -> Self {
+        let Self { stage, config, dir } = self;
+        let Stage {
+            server,
+            vendor,
+            cast,
+            data_dir,
+        } = stage;
+        server.stop().await;
+        let server = Server::start_by(&config, Some(clock)).await.unwrap();
+        let stage = Stage {
+            server,
+            vendor,
+            cast,
+            data_dir,
+        };
+        Self { stage, config, dir }
+    }
+
     /// The key that opens the vault.
     pub(crate) fn unseal_key(&self) -> UnsealKey {
         let text = secret::read_file(&self.stage.data_dir.join("unseal-key")).unwrap();
@@ -275,6 +298,22 @@ impl TestApp {
     }
 }
 
+/// A client that signs with `key` at `time`.
+pub(crate) fn client_at(app: &TestApp, key: &KeyFile, time: Timestamp) -> Client {
+    let key = KeyFile::parse(&key.to_text()).unwrap();
+    let address = app.stage.server.url.parse().unwrap();
+    let clock = Arc::new(ManualClock::at(time));
+    Client::new(
+        address,
+        Some(key),
+        None,
+        Duration::from_secs(30),
+        clock,
+        Arc::new(OsRandom),
+    )
+    .unwrap()
+}
+
 /// Any free port on loopback.
 pub(crate) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -282,7 +321,7 @@ pub(crate) fn any_port() -> SocketAddr {
 
 /// A new Ed25519 key.
 pub(crate) fn new_key() -> KeyFile {
-    KeyFile::generate(&dekeys::base::random::OsRandom)
+    KeyFile::generate(&OsRandom)
 }
 
 /// Sends a request; every answer is one.

@@ -49,6 +49,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..GET
     },
     Operation {
+        id: "metrics",
+        path: "/metrics",
+        summary: "What is counted and timed, as Prometheus reads it",
+        who: Who::Admin,
+        while_sealed: true,
+        admin: true,
+        ..GET
+    },
+    Operation {
         id: "publicKeys",
         path: "/v1/keys",
         summary: "The keys that sign tokens, checkpoints and receipts",

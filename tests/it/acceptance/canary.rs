@@ -15,6 +15,7 @@ use dekeys::setup::stage::PRIM;
 use dekeys::telemetry;
 use serde_json::json;
 
+use crate::support::metrics::scrape;
 use crate::support::purse::Wallet;
 use crate::support::{READ, Seen, TestApp, pinned, resolve, send, until};
 
@@ -115,6 +116,9 @@ async fn live() -> Life {
     secrets.extend(app.stage.vendor.root_fields().iter().map(|(_, value)| value.clone()));
     secrets.push(secret::shown(&first.token));
     // While the write-ahead log is there, and after it was folded in.
+    let metrics = scrape(&app).await.text;
+    assert!(metrics.contains("dekeys_resolve_duration_seconds_count"), "{metrics}");
+    answers.insert("metrics".to_owned(), metrics.into_bytes());
     let data = app.stage.data_dir.clone();
     let mut files = read_all(&data, "running: ");
     assert!(files.keys().any(|name| name.ends_with("-wal")), "{:?}", files.keys());

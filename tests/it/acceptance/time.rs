@@ -1,18 +1,16 @@
 //! Time that a request takes, and time that its sender believes in.
 
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
 
-use dekeys::base::random::OsRandom;
-use dekeys::base::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
-use dekeys::client::{Client, KeyFile, Request};
+use dekeys::base::time::{Clock, SystemClock, Ttl};
+use dekeys::client::Request;
 use dekeys::mock::Fault;
 use dekeys::setup::stage::PRIM;
 use serde_json::{Value, json};
 
 use crate::support::purse::Wallet;
-use crate::support::{READ, Seen, TestApp, priced, send, until};
+use crate::support::{READ, Seen, TestApp, client_at, priced, send, until};
 
 async fn impatient(seconds: i64) -> TestApp {
     let policy = priced("demo-readers", "echo:read", &[PRIM], "0.01");
@@ -145,29 +143,16 @@ async fn reading_that_takes_too_long_is_broken_off() {
     app.stop().await;
 }
 
-fn at(app: &TestApp, time: Timestamp) -> Client {
-    let key = KeyFile::parse(&app.stage.cast.operator.to_text()).unwrap();
-    let address = app.stage.server.url.parse().unwrap();
-    let clock = Arc::new(ManualClock::at(time));
-    Client::new(
-        address,
-        Some(key),
-        None,
-        Duration::from_secs(30),
-        clock,
-        Arc::new(OsRandom),
-    )
-    .unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signature_of_another_time_is_told_from_a_wrong_one() {
     let app = TestApp::start().await;
     let now = SystemClock::default().now();
     let ask = || Request::get(&["v1", "grants"]);
-    send(&at(&app, now), ask()).await.good();
+    send(&client_at(&app, &app.stage.cast.operator, now), ask())
+        .await
+        .good();
     for wrong in [now.minus(Ttl::from_secs(94)), now.plus(Ttl::from_secs(94))] {
-        let seen = send(&at(&app, wrong), ask()).await;
+        let seen = send(&client_at(&app, &app.stage.cast.operator, wrong), ask()).await;
         seen.is(401, "clock_skew");
         let detail = seen.text("/detail");
         assert!(detail.contains("here it is 2"), "{detail}");

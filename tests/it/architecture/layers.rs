@@ -14,11 +14,13 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     ("token", &["base", "model"]),
     ("vault", &["base", "model"]),
     ("vendor", &["base", "model"]),
+    // What is counted; the verbs and surfaces count.
+    ("metrics", &["base", "model"]),
     ("store", &["base", "model"]),
     (
         "service",
         &[
-            "audit", "base", "httpsig", "model", "payment", "policy", "store", "token", "vault", "vendor",
+            "audit", "base", "httpsig", "metrics", "model", "payment", "policy", "store", "token", "vault", "vendor",
         ],
     ),
     // What the surfaces share.
@@ -28,7 +30,10 @@ pub(super) const ALLOWED: &[(&str, &[&str])] = &[
     // What is logged and how is part of the configuration.
     ("telemetry", &["base", "config", "model"]),
     // Surfaces.
-    ("http", &["base", "model", "operations", "problem", "service"]),
+    (
+        "http",
+        &["base", "metrics", "model", "operations", "problem", "service"],
+    ),
     ("mcp", &["base", "model", "operations", "problem", "service"]),
     ("proxy", &["base", "model", "problem", "service"]),
     ("web", &["base", "model", "problem", "service"]),

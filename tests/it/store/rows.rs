@@ -5,7 +5,7 @@ use dekeys::base::id::{EventId, GrantId, IncarnationId, ReceiptId, ReviewId};
 use dekeys::base::time::Timestamp;
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
-use dekeys::model::credential::CredentialState;
+use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::grant::GrantState;
 use dekeys::model::lease::LeaseState;
 use dekeys::model::payment::PurchaseState;
@@ -17,7 +17,7 @@ use dekeys::store::grants::GrantFilter;
 use dekeys::store::leases::LeaseFilter;
 use dekeys::store::nonces::IdempotencyOutcome;
 use dekeys::store::purchases::Claim;
-use dekeys::store::status::Counts;
+use dekeys::store::status::{Counts, InState};
 use dekeys::store::{Page, Store, StoreError};
 
 use super::samples::{
@@ -177,6 +177,7 @@ pub(super) async fn manifests_are_pinned_and_one_root_is_current(store: Store) {
     old.unverified.current = false;
     tx.update_root(&old).await.unwrap();
     tx.insert_root(&new, &sealed(2)).await.unwrap();
+    assert_eq!(tx.root_times().await.unwrap(), [(name("b"), new.unverified.created)]);
     assert_eq!(tx.current_root(&name("b")).await.unwrap(), Some((new, sealed(2))));
     assert_eq!(tx.root(old.unverified.id).await.unwrap(), Some((old, sealed(1))));
     assert_eq!(tx.current_root(&name("a")).await.unwrap(), None);
@@ -673,6 +674,44 @@ pub(super) async fn receipts_and_counts(store: Store) {
     };
     assert_eq!(tx.counts().await.unwrap(), expected);
     assert!(tx.size().await.unwrap() > 4096);
+    let state = |state: &str| InState {
+        vendor: name("openai"),
+        state: state.to_owned(),
+        count: 1,
+    };
+    assert_eq!(tx.out().await.unwrap(), [state("active"), state("revocation_failed")]);
+    let oldest = tx.oldest(NOW).await.unwrap();
+    assert_eq!((oldest.approval, oldest.overdue), (Some(NOW), Some(later(60))));
+}
+
+pub(super) async fn keys_that_should_be_dead_are_found(store: Store) {
+    let grant = GrantId::new(NOW, &Ids);
+    let mut tx = store.begin().await.unwrap();
+    let mut insert = async |state, next_at, first_failed| {
+        let key = Credential {
+            next_at,
+            first_failed,
+            ..credential(grant, state)
+        };
+        tx.insert_credential(&key).await.unwrap();
+        key.id
+    };
+    let (due, failed) = (Some(later(50)), Some(later(10)));
+    let outlived = insert(CredentialState::Active, due, None).await;
+    let _alive = insert(CredentialState::Active, Some(later(500)), None).await;
+    let untried = insert(CredentialState::Revoking, Some(later(60)), None).await;
+    let tried = insert(CredentialState::Revoking, Some(later(300)), failed).await;
+    let _raised = insert(CredentialState::Stuck, due, failed).await;
+    let _dead = insert(CredentialState::Revoked, None, failed).await;
+    let ids = |keys: Vec<Credential>| keys.into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!(ids(tx.credentials_overdue(later(9), 9).await.unwrap()), []);
+    assert_eq!(ids(tx.credentials_overdue(later(10), 9).await.unwrap()), [tried]);
+    assert_eq!(
+        ids(tx.credentials_overdue(later(60), 9).await.unwrap()),
+        [outlived, untried, tried]
+    );
+    assert_eq!(ids(tx.credentials_overdue(later(60), 1).await.unwrap()), [outlived]);
+    assert_eq!(tx.oldest(later(60)).await.unwrap().overdue, failed);
 }
 
 pub(super) async fn text_with_a_nul_is_refused(store: Store) {

@@ -1,0 +1,116 @@
+//! Measuring: what is counted where it happens, and what is looked up at each scrape.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::error::Error;
+use super::{App, Parts};
+use crate::metrics::{Answered, Figures, Metrics, StoredFigures};
+use crate::model::event::Event;
+use crate::model::scope::Name;
+use crate::store::watch::Watch;
+use crate::store::{Engine, StoreError};
+use crate::vendor::{FailureClass, VendorFailure};
+
+/// The metrics of an instance that is put together, told of what its store does.
+pub(super) fn of(parts: &Parts) -> Arc<Metrics> {
+    let engine = match parts.store.engine() {
+        Engine::Sqlite => "sqlite",
+        Engine::Postgres => "postgres",
+    };
+    let metrics = Arc::new(Metrics::new(parts.clock.now(), engine));
+    let (waiting, recording, failing) = (Arc::clone(&metrics), Arc::clone(&metrics), Arc::clone(&metrics));
+    parts.store.watched_by(Watch {
+        waited: Box::new(move |pool, wait| waiting.waited(pool, wait)),
+        recorded: Box::new(move |events: &[Event]| events.iter().for_each(|event| recording.recorded(event))),
+        failed: Box::new(move || failing.append_failed()),
+    });
+    metrics
+}
+
+/// All metrics as Prometheus reads them. Answers while sealed, and while the database is away.
+pub async fn scrape(app: &App) -> String {
+    let stored = match stored(app).await {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            tracing::warn!(%error, "the database does not answer; its figures are missing from this scrape");
+            None
+        }
+    };
+    app.metrics().render(&Figures {
+        unsealed: !app.is_sealed(),
+        log_broken: app.log_is_broken(),
+        now: app.now(),
+        wall: app.clock.wall(),
+        stored,
+        disk: disk(app),
+    })
+}
+
+async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
+    let mut tx = app.store.read().await?;
+    let counts = tx.counts().await?;
+    let oldest = tx.oldest(app.now()).await?;
+    let out = tx.out().await?;
+    let roots = tx.root_times().await?;
+    tx.end().await?;
+    Ok(StoredFigures {
+        leases: out.into_iter().map(|row| (row.vendor, row.state, row.count)).collect(),
+        roots,
+        overdue_since: oldest.overdue,
+        approvals: counts.pending_approvals,
+        oldest_approval: oldest.approval,
+        unknown_payments: counts.unknown_payments,
+    })
+}
+
+/// Free bytes and size of the disk that holds the data.
+fn disk(app: &App) -> Option<(u64, u64)> {
+    let place: PathBuf = app.disk.clone()?;
+    let found = rustix::fs::statvfs(&place).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some((bytes(found.f_bavail), bytes(found.f_blocks)))
+}
+
+impl App {
+    /// Calls a vendor about keys, and tells how long that took and how it ended.
+    pub(super) async fn asked<T>(
+        &self,
+        vendor: &Name,
+        call: &'static str,
+        work: impl Future<Output = Result<T, VendorFailure>>,
+    ) -> Result<T, VendorFailure> {
+        let since = Instant::now();
+        let outcome = work.await;
+        let answered = match outcome.as_ref().map_err(|failure| failure.class) {
+            Ok(_) => Answered::Ok,
+            Err(FailureClass::Auth) => Answered::Unauthorized,
+            Err(FailureClass::Retryable | FailureClass::Unknown) => Answered::Unavailable,
+            Err(_) => Answered::Refused,
+        };
+        self.metrics().called(vendor, call, answered, since.elapsed());
+        outcome
+    }
+}
+
+/// The outcome of a resolve as a label.
+pub(super) fn outcome<T>(result: &Result<T, Error>, unchanged: impl Fn(&T) -> bool) -> &'static str {
+    match result {
+        Ok(done) if unchanged(done) => "unchanged",
+        Ok(_) => "released",
+        Err(Error::Vendor { .. } | Error::VendorNotConnected(_)) => "vendor_failed",
+        Err(
+            Error::Sealed
+            | Error::Busy
+            | Error::DatabaseFull
+            | Error::Store(_)
+            | Error::Vault(_)
+            | Error::Forged(_)
+            | Error::LogBroken
+            | Error::ClockSetBack
+            | Error::Internal(_),
+        ) => "unavailable",
+        Err(_) => "refused",
+    }
+}
