@@ -45,7 +45,7 @@ impl Answer {
         Self {
             status: 200,
             content_type,
-            body: text.into_bytes(),
+            body: text.into(),
             headers: Vec::new(),
         }
     }

@@ -98,9 +98,9 @@ catalogue! {
     DATABASE_UP = Gauge "dekeys_database_up" in "0 or 1" by []
         "Whether the database answered this scrape; figures that come from it are left out when it did not.";
     RESOLVES = Histogram "dekeys_resolve_duration_seconds" in "seconds" by ["vendor" "outcome"] FAST
-        "Time to resolve one item, by outcome: released, unchanged, refused, vendor_failed, unavailable; vendor `none` when no connected one was named.";
+        "Time to resolve one item, by outcome: released, unchanged, refused, `vendor_failed`, unavailable; vendor `none` when no connected one was named.";
     LEASES = Gauge "dekeys_leases" in "leases" by ["vendor" "state"]
-        "Leases that are out: pending, active; and keys whose end the vendor does not confirm: revocation_failed.";
+        "Leases that are out: pending, active; and keys whose end the vendor does not confirm: `revocation_failed`.";
     STUCK_KEYS = Gauge "dekeys_stuck_keys" in "keys" by ["vendor"]
         "Keys that should be dead and are not known to be, after 15 minutes of tries.";
     REVOCATIONS_OVERDUE = Gauge "dekeys_revocation_overdue_seconds" in "seconds" by []

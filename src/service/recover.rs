@@ -195,7 +195,7 @@ pub async fn at_start(app: &App) -> Result<usize, Error> {
     for mut row in rows.into_iter().filter(|row| row.state != CredentialState::Active) {
         if row.state == CredentialState::Revoking {
             // It should have been dead since then: starting anew does not restart the alarm's clock.
-            row.first_failed = row.first_failed.or(row.next_at.filter(|due| *due < now));
+            row.first_failed = row.first_failed.or_else(|| row.next_at.filter(|due| *due < now));
         }
         row.next_at = Some(now);
         tx.update_credential(&row).await?;

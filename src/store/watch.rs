@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::StoreError;
 use crate::model::event::Event;
 
+/// Is told of events.
+pub type OnEvents = Box<dyn Fn(&[Event]) + Send + Sync>;
+
 /// What is told. Called on the task that writes: each must return at once.
 pub struct Watch {
     /// A transaction of the pool `read` or `write` began after a wait.
     pub waited: Box<dyn Fn(&'static str, Duration) + Send + Sync>,
     /// Events are on record.
-    pub recorded: Box<dyn Fn(&[Event]) + Send + Sync>,
+    pub recorded: OnEvents,
     /// The database could not take a commit.
     pub failed: Box<dyn Fn() + Send + Sync>,
 }

@@ -192,18 +192,15 @@ async fn fail(app: &TestApp, clock: &ManualClock, watcher: &mut Watcher) {
 async fn lock_out(app: &TestApp, clock: &ManualClock, watcher: &mut Watcher) {
     let mut intruder = Intruder::at(app).await;
     intruder.run("BEGIN IMMEDIATE".to_owned()).await;
-    let text = policy("others", "echo:write", &[PRIM], "");
-    let request = Request::put(&["v1", "policies", "others"]).json(&json!({ "text": text, "reason": "a test" }));
-    let refused = send(&operator(app, clock), request).await;
-    refused.is(503, "overloaded");
-    assert!(
-        watcher
-            .look(app)
-            .await
-            .get("dekeys_audit_append_failures_total")
-            .unwrap()
-            >= 1.0
-    );
+    until("a commit that failed", async || {
+        let text = policy("others", "echo:write", &[PRIM], "");
+        let request = Request::put(&["v1", "policies", "others"]).json(&json!({ "text": text, "reason": "a test" }));
+        send(&operator(app, clock), request).await.is(503, "overloaded");
+        let failed = scrape(app).await.get("dekeys_audit_append_failures_total");
+        (failed >= Some(1.0)).then_some(())
+    })
+    .await;
+    watcher.look(app).await;
     intruder.run("ROLLBACK".to_owned()).await;
 }
 
