@@ -28,7 +28,6 @@ if ! cmp -s package-lock.json installed; then
     npm ci --no-fund --no-audit --ignore-scripts --silent >&2
     cp package-lock.json installed
 fi
-npm run --silent build >&2
 tarball=$PWD/$(npm pack --silent)
 cd ../node
 if ! cmp -s "$here/package.json" installed; then

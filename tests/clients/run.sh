@@ -58,8 +58,8 @@ node_modules/.bin/bun tests/bun.mjs >"$work/bun" || fail "$(cat "$work/bun")"
 # Each example agent buys, and has the example prim of the other language act for it.
 serve examples
 fact() { "$dir/venv/bin/python" -c "import json; print(json.load(open('$DEKEYS_DEV'))$1)"; }
-DEKEYS_URL=$(fact '["url"]')
-export DEKEYS_URL PORT=0
+DEKEYS_ADDR=$(fact '["url"]')
+export DEKEYS_ADDR PORT=0
 cp "$root"/clients/typescript/examples/*.mjs .
 act() {
     rm -f "$work/prim"

@@ -1,6 +1,6 @@
 """An agent: it buys a grant with the official x402 client, pins its token to a prim, and lets the prim act.
 
-DEKEYS_URL=http://127.0.0.1:8402 DEKEYS_KEY_FILE=agent.key PRIM_URL=http://127.0.0.1:8500 python agent.py
+DEKEYS_ADDR=http://127.0.0.1:8402 DEKEYS_KEY_FILE=agent.key PRIM_URL=http://127.0.0.1:8500 python agent.py
 Needs x402[evm,httpx]. The wallet is new: in a test instance no money moves.
 """
 
@@ -17,7 +17,7 @@ from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
 from dekeys import AsyncDekeys, Grant
 
-URL = os.environ.get("DEKEYS_URL", "http://127.0.0.1:8402")
+URL = os.environ.get("DEKEYS_ADDR", "http://127.0.0.1:8402")
 PRIM = os.environ.get("PRIM_URL", "http://127.0.0.1:8500")
 
 

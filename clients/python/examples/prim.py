@@ -1,6 +1,6 @@
 """A prim: it takes an agent's token, swaps it for the vendor's key, makes the call, and hands on the answer.
 
-DEKEYS_URL=http://127.0.0.1:8402 DEKEYS_KEY_FILE=prim-echo.key python prim.py
+DEKEYS_ADDR=http://127.0.0.1:8402 DEKEYS_KEY_FILE=prim-echo.key python prim.py
 """
 
 import json
@@ -12,7 +12,7 @@ import httpx
 
 from dekeys import Dekeys, DekeysError, Refused, TokenRefused
 
-URL = os.environ.get("DEKEYS_URL", "http://127.0.0.1:8402")
+URL = os.environ.get("DEKEYS_ADDR", "http://127.0.0.1:8402")
 dekeys = Dekeys(URL, key_file=os.environ["DEKEYS_KEY_FILE"], name="prim-echo", sessions=True)
 vendor = httpx.Client(timeout=30)
 

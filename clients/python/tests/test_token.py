@@ -40,10 +40,12 @@ def test_a_narrower_token_cannot_be_widened(agent, grant):
 
 def test_time_method_and_path_are_checked(agent, grant):
     keys = agent.keys()
-    narrower = narrow(grant.token, keys, methods=["GET"], path_prefix="/echo", ttl=timedelta(seconds=30))
+    narrower = narrow(grant.token, keys, methods=["GET"], path_prefixes=["/echo", "/v1/"], ttl=timedelta(seconds=30))
     asked = {"use": "forward", "method": "GET", "path": "/echo/1"}
     assert verify(narrower, keys, REFERENCE, **asked).pinned is None
+    assert verify(narrower, keys, REFERENCE, **asked | {"path": "/v1/x"}).grant == grant.id
     refused("narrowed", verify, narrower, keys, REFERENCE, **asked | {"path": "/keys"})
+    refused("profile", narrow, grant.token, keys, path_prefixes=list("abcde"))
     refused("narrowed", verify, narrower, keys, REFERENCE, **asked | {"method": "POST"})
     refused("expired", verify, narrower, keys, REFERENCE, **asked, now=datetime.now(timezone.utc) + timedelta(minutes=1))
     refused("not_yet", verify, narrower, keys, REFERENCE, **asked, now=datetime.now(timezone.utc) - timedelta(hours=1))

@@ -1,11 +1,11 @@
 // A prim: it takes an agent's token, swaps it for the vendor's key, makes the call, and hands on the answer.
-//   DEKEYS_URL=http://127.0.0.1:8402 DEKEYS_KEY_FILE=prim-echo.key node prim.mjs
+//   DEKEYS_ADDR=http://127.0.0.1:8402 DEKEYS_KEY_FILE=prim-echo.key node prim.mjs
 import { createServer } from "node:http";
 
 import { Dekeys, Refused, TokenRefused } from "dekeys";
 
-const { DEKEYS_URL = "http://127.0.0.1:8402", DEKEYS_KEY_FILE, PORT = "8500" } = process.env;
-const dekeys = new Dekeys({ url: DEKEYS_URL, keyFile: DEKEYS_KEY_FILE, name: "prim-echo", sessions: true });
+const { DEKEYS_ADDR = "http://127.0.0.1:8402", DEKEYS_KEY_FILE, PORT = "8500" } = process.env;
+const dekeys = new Dekeys({ url: DEKEYS_ADDR, keyFile: DEKEYS_KEY_FILE, name: "prim-echo", sessions: true });
 
 async function echo(token) {
   const vendor = dekeys.fetch("dk://demo/echo:read", token);

@@ -62,8 +62,8 @@ export interface Narrowing {
   uses?: string[];
   /** Compared byte by byte; forwarding only. */
   methods?: string[];
-  /** Compared byte by byte: end it with `/` to mean a folder. Forwarding only. */
-  pathPrefix?: string;
+  /** At most 4, compared byte by byte: end one with `/` to mean a folder. Forwarding only. */
+  pathPrefixes?: string[];
   /** Seconds from now. */
   ttl?: number;
 }
@@ -161,8 +161,11 @@ function checksOf(library: Biscuit, less: Narrowing): Checks {
     ["ask_method", less.methods],
   ];
   const checks = words.flatMap(([predicate, some]) => (some?.length ? [oneOf(library, predicate, some)] : []));
-  if (less.pathPrefix !== undefined) {
-    checks.push(filled(library.Check, "check if ask_path($query), $query.starts_with({it})", less.pathPrefix));
+  if (less.pathPrefixes?.length) {
+    const begins = less.pathPrefixes.map((_, n) => `ask_path($query), $query.starts_with({p${n}})`);
+    const check = library.Check.fromString(`check if ${begins.join(" or ")}`);
+    less.pathPrefixes.forEach((prefix, n) => check.set(`p${n}`, prefix));
+    checks.push(check);
   }
   if (less.ttl !== undefined) {
     const until = new Date(Date.now() + less.ttl * 1000);

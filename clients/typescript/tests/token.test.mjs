@@ -46,10 +46,12 @@ test("a narrower token cannot be widened", async () => {
 });
 
 test("time, method and path are checked", async () => {
-  const narrower = await narrow(grant.token, keys, { methods: ["GET"], pathPrefix: "/echo", ttl: 30 });
+  const narrower = await narrow(grant.token, keys, { methods: ["GET"], pathPrefixes: ["/echo", "/v1/"], ttl: 30 });
   const asked = { use: "forward", method: "GET", path: "/echo/1" };
   assert.equal((await verify(narrower, keys, REFERENCE, asked)).pinned, undefined);
+  assert.equal((await verify(narrower, keys, REFERENCE, { ...asked, path: "/v1/x" })).grant, grant.id);
   await refused("narrowed", () => verify(narrower, keys, REFERENCE, { ...asked, path: "/keys" }));
+  await refused("profile", () => narrow(grant.token, keys, { pathPrefixes: [..."abcde"] }));
   await refused("narrowed", () => verify(narrower, keys, REFERENCE, { ...asked, method: "POST" }));
   await refused("expired", () => verify(narrower, keys, REFERENCE, { ...asked, now: new Date(Date.now() + 60_000) }));
   await refused("not_yet", () => verify(narrower, keys, REFERENCE, { ...asked, now: new Date(Date.now() - 3_600_000) }));

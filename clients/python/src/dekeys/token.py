@@ -107,25 +107,27 @@ def narrow(
     scopes: Iterable[str] = (),
     uses: Iterable[str] = (),
     methods: Iterable[str] = (),
-    path_prefix: str | None = None,
+    path_prefixes: Iterable[str] = (),
     ttl: float | timedelta | None = None,
 ) -> Secret:
     """Adds a block that allows less; what is absent is not narrowed. Needs no server and no private key.
 
-    ``ttl`` is in seconds from now. ``methods`` and ``path_prefix`` are compared byte by byte, in forwarding only.
+    ``ttl`` is in seconds from now. ``methods`` and ``path_prefixes`` (at most 4; end one with ``/`` to mean a folder)
+    are compared byte by byte, in forwarding only.
     Raises :class:`TokenRefused` for a token that is none of this instance's, or that nothing can be added to.
     """
     asked = {"ask_prim": prims, "ask_vendor": vendors, "ask_scope": scopes, "ask_use": uses, "ask_method": methods}
     block: biscuit_auth.BlockBuilder = _biscuit.BlockBuilder()
     count = 0
     for predicate, words in asked.items():
-        allowed = [words] if isinstance(words, str) else list(words)
+        allowed = _list(words)
         if allowed:
             block.add_check(_one_of(predicate, allowed))
             count += 1
-    if path_prefix is not None:
-        source = "check if ask_path($query), $query.starts_with({prefix})"
-        block.add_check(biscuit_auth.Check(source, {"prefix": path_prefix}))
+    prefixes = {f"p{n}": prefix for n, prefix in enumerate(_list(path_prefixes))}
+    if prefixes:
+        begins = " or ".join(f"ask_path($query), $query.starts_with({{{name}}})" for name in prefixes)
+        block.add_check(biscuit_auth.Check(f"check if {begins}", prefixes))
         count += 1
     if ttl is not None:
         seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
@@ -181,6 +183,11 @@ def verify(
     _in_time(walked, claims, moment)
     _authorize(biscuit, claims, _facts(reference, use, prim, method, path, moment), reference, use, prim)
     return claims
+
+
+def _list(words: Iterable[str]) -> list[str]:
+    """One word is meant as itself, not as its letters."""
+    return [words] if isinstance(words, str) else list(words)
 
 
 def _one_of(predicate: str, words: list[str]) -> biscuit_auth.Check:
