@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import pickle
+import socket
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from dekeys import (
     Refused,
     TokenRefused,
     Unauthenticated,
+    Unavailable,
     Unreachable,
 )
 
@@ -219,3 +221,41 @@ def test_nothing_secret_is_logged(agent, prim, grant, caplog):
     with httpx.Client(base_url=key.base_url, auth=prim.auth(REFERENCE, token)) as http:
         http.get("/echo")
     assert caplog.text and key.secret.expose() not in caplog.text and token.expose() not in caplog.text
+
+
+def closing_server(times: int):
+    """Answers nothing and hangs up, so many times; then refuses like dekeys."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen = []
+    body = b'{"code":"vault_sealed","title":"sealed","status":503,"detail":"","fix":"","retryable":true,"request_id":"req_1"}'
+    head = b"HTTP/1.1 503 x\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+
+    def run():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                seen.append(connection.recv(65_536).decode())
+                if len(seen) > times:
+                    connection.sendall(head % len(body) + body)
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener, seen
+
+
+def test_a_connection_that_breaks_is_tried_once_more_and_signed_anew(agent, grant):
+    token = agent.pin(grant.token, "prim-echo")
+    for times, error in ((1, Unavailable), (2, Unreachable)):
+        listener, seen = closing_server(times)
+        with listener, Dekeys(f"http://127.0.0.1:{listener.getsockname()[1]}", key=KeyFile.generate()) as prim:
+            with pytest.raises(error):
+                prim.resolve(REFERENCE, token)
+        nonces = [text.split('nonce="')[1].split('"')[0] for text in seen]
+        assert len(set(nonces)) == len(nonces) == 2
+    listener, seen = closing_server(1)
+    with listener, Dekeys(f"http://127.0.0.1:{listener.getsockname()[1]}", key=KeyFile.generate()) as prim:
+        with pytest.raises(Unreachable):
+            prim.create_grant({"reference": REFERENCE})
+    assert len(seen) == 1, "what might make two grants is sent once"

@@ -157,7 +157,7 @@ export class Dekeys {
     const outcomes = new Map<string, Resolved | Refused>();
     let entries: (Entry & { problem?: Problem })[];
     try {
-      const answer = await this.call("POST", "/v1/resolve", { items }, new Secret(token));
+      const answer = await this.#call("POST", "/v1/resolve", { items }, new Secret(token));
       entries = (answer as { data: typeof entries }).data;
     } catch (error) {
       const [only] = wanted;
@@ -219,7 +219,7 @@ export class Dekeys {
     this.#cache.drop(resolved.leaseId);
     try {
       const body = { status, version: resolved.version };
-      return await this.call("POST", `/v1/leases/${encodeURIComponent(resolved.leaseId)}/report`, body);
+      return await this.#call("POST", `/v1/leases/${encodeURIComponent(resolved.leaseId)}/report`, body);
     } catch (error) {
       throw unsupported(error, "to be told of a dead key");
     }
@@ -332,14 +332,14 @@ export class Dekeys {
 
   /** Prolongs a grant by `ttl` (`15m`) from now. */
   async renewGrant(grantId: string, ttl?: string): Promise<Grant> {
-    return readGrant(await this.call("POST", `/v1/grants/${encodeURIComponent(grantId)}/renew`, ttl ? { ttl } : {}));
+    return readGrant(await this.#call("POST", `/v1/grants/${encodeURIComponent(grantId)}/renew`, ttl ? { ttl } : {}));
   }
 
   /** A token of this holder's grant that still lasts: a fresh one is fetched when the last is near its end. */
   async token(grantId: string): Promise<Secret> {
     const kept = this.#tokens.get(grantId);
     if (kept && Date.now() < kept.until) return kept.token;
-    const grant = readGrant(await this.call("POST", `/v1/grants/${encodeURIComponent(grantId)}/tokens`));
+    const grant = readGrant(await this.#call("POST", `/v1/grants/${encodeURIComponent(grantId)}/tokens`));
     const token = grant.token ?? fail(new ForeignAnswer("the answer brought no token"));
     const until = tokens.read(token).until.getTime();
     // Near the grant's end tokens live less long than the margin: half of what is left must do.
@@ -360,16 +360,22 @@ export class Dekeys {
   }
 
   async #end(path: string, reason: string | undefined): Promise<Schemas["Ended"]> {
-    return (await this.call("POST", path, reason ? { reason } : {})) as Schemas["Ended"];
+    return (await this.#call("POST", path, reason ? { reason } : {})) as Schemas["Ended"];
   }
 
   /** Any operation of `/openapi.json`: signed, answered with JSON or thrown as {@link Refused}. */
-  async call(method: string, path: string, body?: unknown, bearer?: Secret): Promise<unknown> {
+  call(method: string, path: string, body?: unknown, bearer?: Secret): Promise<unknown> {
+    return this.#call(method, path, body, bearer, method === "GET");
+  }
+
+  /** `again`: whether it may be sent twice. */
+  async #call(method: string, path: string, body?: unknown, bearer?: Secret, again = true): Promise<unknown> {
     const headers = new Headers({ accept: "application/json" });
     if (body !== undefined) headers.set("content-type", "application/json");
     if (bearer) headers.set("authorization", `Bearer ${bearer.expose()}`);
     const bytes = body === undefined ? new Uint8Array() : new TextEncoder().encode(JSON.stringify(body));
-    return checked(await this.#send({ method, url: new URL(path, this.url).href, headers, body: bytes }));
+    const out = { method, url: new URL(path, this.url).href, headers, body: bytes };
+    return checked(await this.#send(out, again));
   }
 
   /** Forgets all keys and tokens. */
@@ -383,11 +389,17 @@ export class Dekeys {
     return this.#send({ method: request.method, url: request.url, headers: new Headers(request.headers), body });
   }
 
-  async #send(out: Outgoing): Promise<Response> {
+  async #send(out: Outgoing, again = out.method === "GET"): Promise<Response> {
     if (new URL(out.url).origin !== this.url) throw new TypeError(`${out.url} is not at ${this.url}`);
-    if (this.#sessions) return this.#sessions.send(out);
-    if (this.#key) signWithKey(out, this.#key);
-    return this.#once(out);
+    try {
+      if (this.#sessions) return await this.#sessions.send(out);
+      if (this.#key) signWithKey(out, this.#key);
+      return await this.#once(out);
+    } catch (error) {
+      // A server closes a connection that was idle at the very moment it is used.
+      if (again && broke(error)) return this.#send(out, false);
+      throw error;
+    }
   }
 
   async #once({ method, url, headers, body }: Outgoing): Promise<Response> {
@@ -406,6 +418,13 @@ export class Dekeys {
   toJSON(): unknown {
     return { url: this.url, publicKey: this.publicKey };
   }
+}
+
+/** Whether a connection broke before an answer came. */
+function broke(error: unknown): boolean {
+  const cause = error instanceof Unreachable ? (error.cause as Error | undefined) : undefined;
+  const codes = [cause, cause?.cause].map((one) => (one as { code?: string } | undefined)?.code ?? "");
+  return codes.some((code) => ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(code));
 }
 
 /** A server's origin. Warns where tokens and keys could be read on the way. */

@@ -1,9 +1,10 @@
 // A prim's and an agent's day against a real server and its demo vendor.
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
 import { before, test } from "node:test";
 import { inspect } from "node:util";
 
-import { Dekeys, KeyFile, NotAllowed, NotFound, PaymentRequired, Refused, TokenRefused, Unauthenticated, Unreachable } from "dekeys";
+import { Dekeys, KeyFile, NotAllowed, NotFound, PaymentRequired, Refused, TokenRefused, Unauthenticated, Unavailable, Unreachable } from "dekeys";
 
 import { agent, buy, dev, newPrim, REFERENCE, seen } from "./world.mjs";
 
@@ -165,4 +166,34 @@ test("addresses are bare, and plain http to others is warned about", async () =>
   const warned = new Promise((resolve) => process.once("warning", resolve));
   new Dekeys({ url: "http://dekeys.internal:8402" });
   assert.match((await warned).message, /https/);
+});
+
+/** Answers nothing and hangs up, so many times; then refuses like dekeys. */
+async function closingServer(times) {
+  const seen = [];
+  const body = JSON.stringify({ code: "vault_sealed", title: "sealed", status: 503, retryable: true });
+  const server = createServer((socket) => {
+    socket.once("data", (data) => {
+      seen.push(/nonce="([^"]+)"/.exec(data)[1]);
+      if (seen.length <= times) return socket.destroy();
+      socket.end(`HTTP/1.1 503 x\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    });
+    socket.on("error", () => {});
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return [server, `http://127.0.0.1:${server.address().port}`, seen];
+}
+
+test("a connection that breaks is tried once more and signed anew", async () => {
+  const token = await agent.pin(grant.token, "prim-echo");
+  for (const [times, error] of [[1, Unavailable], [2, Unreachable]]) {
+    const [server, url, seen] = await closingServer(times);
+    await assert.rejects(new Dekeys({ url, key: KeyFile.generate() }).resolve(REFERENCE, token), error);
+    server.close();
+    assert.equal(new Set(seen).size, 2);
+  }
+  const [server, url, seen] = await closingServer(1);
+  await assert.rejects(new Dekeys({ url, key: KeyFile.generate() }).createGrant({ reference: REFERENCE }), Unreachable);
+  server.close();
+  assert.equal(seen.length, 1, "what might make two grants is sent once");
 });

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _Path = str | os.PathLike[str]
+#: A connection that broke before an answer came.
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError)
 
 
 class _Client:
@@ -196,7 +199,7 @@ class Dekeys(_Client):
 
     def call(self, method: str, path: str, body: Any = None, *, bearer: Secret | None = None) -> Any:
         """Any other operation of ``/openapi.json``: signed, answered with JSON or raised as :class:`Refused`."""
-        return self._send(Call(method, path, body, bearer))
+        return self._send(Call(method, path, body, bearer, again=method == "GET"))
 
     def close(self) -> None:
         """Forgets all keys and closes the connections."""
@@ -217,6 +220,8 @@ class Dekeys(_Client):
         try:
             return checked(self._http.request(**self._request(call)))
         except httpx.HTTPError as error:
+            if call.again and isinstance(error, _BROKEN):
+                return self._send(replace(call, again=False))
             raise self._lost(error) from error
 
     def _run(self, steps: Steps[_T]) -> _T:
@@ -334,7 +339,7 @@ class AsyncDekeys(_Client):
 
     async def call(self, method: str, path: str, body: Any = None, *, bearer: Secret | None = None) -> Any:
         """Any other operation of ``/openapi.json``."""
-        return await self._send(Call(method, path, body, bearer))
+        return await self._send(Call(method, path, body, bearer, again=method == "GET"))
 
     async def close(self) -> None:
         """Forgets all keys and closes the connections."""
@@ -355,6 +360,8 @@ class AsyncDekeys(_Client):
         try:
             return checked(await self._http.request(**self._request(call)))
         except httpx.HTTPError as error:
+            if call.again and isinstance(error, _BROKEN):
+                return await self._send(replace(call, again=False))
             raise self._lost(error) from error
 
     async def _run(self, steps: Steps[_T]) -> _T:

@@ -41,6 +41,9 @@ class Call:
     path: str
     body: Any = None
     bearer: Secret | None = None
+    #: Whether it may be sent twice, when a connection broke before an answer came: a server closes one that was idle at
+    #: the very moment it is used.
+    again: bool = True
 
 
 Steps = Generator[Call, Any, _T]
@@ -239,8 +242,8 @@ class Core:
         return answer.status_code, answer.content, answer.headers.get(STATEMENT, "")
 
     def grant(self, path: str, body: Any) -> Steps[Grant]:
-        """A step that answers with a grant."""
-        return Grant.read((yield Call("POST", path, body)))
+        """A step that answers with a grant. Sent twice it might make two."""
+        return Grant.read((yield Call("POST", path, body, again=path != "/v1/grants")))
 
     def token(self, grant_id: str) -> Steps[Secret]:
         """A token of a grant that lasts a while: the kept one, or a fresh one."""
