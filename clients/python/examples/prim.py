@@ -20,7 +20,7 @@ vendor = httpx.Client(timeout=30)
 def echo(token: str) -> tuple[int, object]:
     reference = "dk://demo/echo:read"
     key = dekeys.resolve(reference, token)
-    answer = vendor.get(f"{key.base_url}echo", auth=dekeys.auth(reference, token))
+    answer = vendor.get(key.url("/echo"), auth=dekeys.auth(reference, token))
     return answer.status_code, answer.json()
 
 

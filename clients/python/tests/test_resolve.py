@@ -42,7 +42,7 @@ class Counting:
 
 def test_a_key_is_resolved_and_works_at_the_vendor(agent, prim, grant):
     key = prim.resolve(REFERENCE, agent.pin(grant.token, "prim-echo"))
-    answer = httpx.get(f"{key.base_url}echo", headers=key.headers(), params=key.params())
+    answer = httpx.get(key.url("/echo"), headers=key.headers(), params=key.params())
     assert (answer.status_code, answer.json()) == (200, {"hello": "agent"})
     assert key.alive and key.secret.expose() not in repr(key)
 

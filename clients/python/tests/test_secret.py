@@ -48,6 +48,9 @@ def test_keys_of_several_fields_and_places_are_put_where_the_vendor_wants_them()
     resolved = read_entry(entry(fields={"id": "{secret}", "secret": "s:1"}, inject=inject), 0.0, None)
     assert resolved.headers() == {"X-Key": "{secret}", "Authorization": "Basic e3NlY3JldH06czox"}
     assert resolved.params() == {"k": "s:1"}
+    assert resolved.url("/echo") == resolved.url("echo") == "http://127.0.0.1:1/echo"
+    inject = {"base_url": "https://api.example/v2", "header": "A", "format": "{secret}"}
+    assert read_entry(entry(inject=inject), 0.0, None).url("/x?y=1") == "https://api.example/v2/x?y=1"
     with pytest.raises(ValueError, match="several fields"):
         resolved.secret.expose()
 

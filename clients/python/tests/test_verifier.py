@@ -1,5 +1,6 @@
 """The revocation feed: what is believed of it, and a verifier that follows it."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -9,7 +10,7 @@ from dataclasses import replace
 import pytest
 from conftest import REFERENCE
 
-from dekeys import FeedRefused, KeyFile, PublicKeys, TokenRefused, Unsupported, Verifier
+from dekeys import AsyncDekeys, FeedRefused, KeyFile, PublicKeys, TokenRefused, Unsupported, Verifier
 from dekeys.keyfile import base64url, unbase64url
 
 LOG = KeyFile.generate()
@@ -149,3 +150,23 @@ def test_keys_of_another_instance_are_not_taken():
     assert 2 in verifier.keys.roots
     with pytest.raises(TokenRefused):
         Verifier(replace(KEYS, log="x+y"))
+
+
+def test_a_task_follows_the_feed_too(dev, agent, grant):
+    token = agent.pin(grant.token, "prim-echo")
+
+    async def run():
+        async with AsyncDekeys(dev["url"], key_file=dev["prim"]["key_file"]) as prim:
+            try:
+                verifier = await prim.verifier(look=0.05)
+            except Unsupported as error:
+                pytest.skip(str(error))
+            async with verifier:
+                assert verifier.check(token, REFERENCE, prim="prim-echo").grant == grant.id
+                lease = (await prim.resolve(REFERENCE, token)).lease_id
+                await prim.revoke_lease(lease)
+                async with asyncio.timeout(20):
+                    while not verifier.verifier.has_ended_lease(lease):
+                        await asyncio.sleep(0.02)
+
+    asyncio.run(run())

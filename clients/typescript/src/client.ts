@@ -192,13 +192,14 @@ export class Dekeys {
   }
 
   /**
-   * A `fetch` that carries the vendor's key, to the vendor's address and to no other. Relative addresses are the
-   * vendor's. A 401 is reported, and the request sent once more with the key that takes the dead one's place.
+   * A `fetch` that carries the vendor's key, to the vendor's address and to no other. A path is one below the vendor's
+   * base address. A 401 is reported, and the request sent once more with the key that takes the dead one's place.
    */
   fetch(reference: string, token: string | Secret): (input: string | URL | Request, init?: RequestInit) => Promise<Response> {
     return async (input, init) => {
       const key = await this.resolve(reference, token);
-      const target = input instanceof Request ? input : new URL(input, key.baseUrl);
+      const whole = typeof input !== "string" || /^[a-z][a-z0-9+.-]*:/i.test(input);
+      const target = whole ? input : key.url(input);
       const request = new Request(target, init);
       // Kept whole: a body that flows could not be sent a second time.
       const body = request.body === null ? undefined : await request.arrayBuffer();

@@ -38,7 +38,9 @@ export type TokenReason =
   | "not_granted"
   | "not_pinned"
   | "revoked"
-  | "feed_stale";
+  | "feed_stale"
+  /** Says nothing about the token. */
+  | "timed_out";
 
 /** A token that is refused on this side, before any request. */
 export class TokenRefused extends DekeysError {

@@ -4,6 +4,9 @@ import { createHash } from "node:crypto";
 import { ForeignAnswer } from "./errors.js";
 import { Secret } from "./secret.js";
 
+/** Keys whose lease is over stay in memory no longer than so many milliseconds, while others come. */
+const SWEEP = 60_000;
+
 /** Where a key stands in a request, as the server writes it. */
 export type Place =
   | { header: string; format: string }
@@ -71,6 +74,11 @@ export class Resolved {
     return only;
   }
 
+  /** An address at the vendor: `path` below {@link Resolved.baseUrl}, whose own path stays. */
+  url(path: string): string {
+    return `${this.baseUrl.replace(/\/+$/, "")}/${path.replace(/^\/+/, "")}`;
+  }
+
   /** Whether the lease still runs. It may have been revoked all the same. */
   get alive(): boolean {
     return performance.now() < this.#ends;
@@ -133,6 +141,7 @@ export class Cache {
   readonly #size: number;
   readonly #entries = new Map<string, { resolved: Resolved; tokenEnds: Date }>();
   readonly #ofGrant = new Map<string, Resolved>();
+  #swept = performance.now();
 
   constructor(size: number) {
     this.#size = size;
@@ -154,7 +163,7 @@ export class Cache {
   put(token: string, tokenEnds: Date, grant: string, resolved: Resolved): void {
     this.#entries.set(nameOf(token, resolved.reference), { resolved, tokenEnds });
     this.#ofGrant.set(`${grant} ${resolved.reference}`, resolved);
-    if (this.#entries.size > this.#size) this.#trim();
+    if (this.#entries.size > this.#size || performance.now() > this.#swept + SWEEP) this.#trim();
   }
 
   /** Forgets the keys of a lease. */
@@ -175,6 +184,7 @@ export class Cache {
   }
 
   #trim(): void {
+    this.#swept = performance.now();
     this.#keep((resolved) => resolved.alive);
     for (const [name, { resolved }] of this.#entries) {
       if (this.#entries.size <= this.#size) return;

@@ -15,7 +15,7 @@ before(async () => {
 
 test("a key is resolved and works at the vendor", async () => {
   const key = await newPrim().resolve(REFERENCE, await agent.pin(grant.token, "prim-echo"));
-  const answer = await fetch(`${key.baseUrl}echo`, { headers: key.headers() });
+  const answer = await fetch(key.url("/echo"), { headers: key.headers() });
   assert.deepEqual([answer.status, await answer.json()], [200, { hello: "agent" }]);
   assert.ok(key.alive && !inspect(key, { depth: null, showHidden: true }).includes(key.secret.expose()));
 });

@@ -50,6 +50,7 @@ test("keys of several fields and places are put where the vendor wants them", ()
   assert.deepEqual(key.headers(), { "X-Key": "{secret}", Authorization: "Basic e3NlY3JldH06czox" });
   assert.deepEqual(key.params(), { k: "s:1" });
   assert.throws(() => key.secret, /several fields/);
+  assert.equal(key.url("/echo"), "http://127.0.0.1:1/echo");
   const dollar = resolved({ api_key: "$&$1" }, [{ header: "A", format: "Bearer {secret}" }]);
   assert.deepEqual(dollar.headers(), { A: "Bearer $&$1" });
 });

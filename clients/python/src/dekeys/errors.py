@@ -29,8 +29,8 @@ class TokenRefused(DekeysError):
     """A token that is refused on this side, before any request.
 
     ``reason`` is what programs switch on: ``malformed``, ``too_large``, ``profile``, ``unknown_root``, ``signature``,
-    ``foreign_instance``, ``expired``, ``not_yet``, ``narrowed``, ``not_granted``, ``not_pinned``, ``revoked`` or
-    ``feed_stale``.
+    ``foreign_instance``, ``expired``, ``not_yet``, ``narrowed``, ``not_granted``, ``not_pinned``, ``revoked``,
+    ``feed_stale`` or ``timed_out`` (which says nothing about the token).
     """
 
     def __init__(self, reason: str, words: str) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from .errors import ForeignAnswer
 from .secret import Secret
 
+#: Keys whose lease is over stay in memory no longer than so many seconds, while others come.
+_SWEEP = 60.0
 _PLACEHOLDER = re.compile(r"\{([a-z0-9_]+)\}")
 
 
@@ -64,6 +66,10 @@ class Resolved:
     def base_url(self) -> str:
         """Where requests to the vendor go."""
         return self.inject.base_url
+
+    def url(self, path: str) -> str:
+        """An address at the vendor: ``path`` below :attr:`base_url`, whose own path stays."""
+        return f"{self.base_url.rstrip('/')}/{path.lstrip('/')}"
 
     @property
     def alive(self) -> bool:
@@ -123,6 +129,7 @@ class Cache:
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[bytes, str], tuple[Resolved, float]] = OrderedDict()
         self._of_grant: dict[tuple[str, str], Resolved] = {}
+        self._swept = time.monotonic()
 
     def get(self, token: str, reference: str) -> Resolved | None:
         """The key, while lease and token run."""
@@ -144,7 +151,7 @@ class Cache:
         with self._lock:
             self._entries[_key(token, resolved.reference)] = (resolved, token_ends)
             self._of_grant[(grant, resolved.reference)] = resolved
-            if len(self._entries) > self._size:
+            if len(self._entries) > self._size or time.monotonic() > self._swept + _SWEEP:
                 self._trim()
 
     def drop(self, lease_id: str) -> None:
@@ -164,6 +171,7 @@ class Cache:
             self._keep(lambda _: False)
 
     def _trim(self) -> None:
+        self._swept = time.monotonic()
         self._keep(lambda resolved: resolved.alive)
         while len(self._entries) > self._size:
             _, (oldest, _) = self._entries.popitem(last=False)
