@@ -10,18 +10,24 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 export const REFERENCE = "dk://demo/echo:read";
 export const dev = JSON.parse(readFileSync(process.env.DEKEYS_DEV, "utf8").split("\n")[0]);
 export const holder = KeyFile.generate();
-export const agent = new Dekeys({ url: dev.url, key: holder });
+export const agent = agentOf(dev.url);
+
+export function agentOf(url) {
+  return new Dekeys({ url, key: holder });
+}
 
 export function newPrim(options = {}) {
   return new Dekeys({ url: dev.url, keyFile: dev.prim.key_file, name: dev.prim.name, ...options });
 }
 
 /** Buys with the official client, from a new wallet. */
-export async function buy() {
+export const buy = () => buyAt(dev.url);
+
+export async function buyAt(url) {
   const account = privateKeyToAccount(generatePrivateKey());
   const pay = wrapFetchWithPayment(fetch, new x402Client().register("eip155:*", new ExactEvmScheme(account)));
   const body = JSON.stringify({ reference: REFERENCE, ttl: "15m", public_key: holder.public });
-  const answer = await pay(`${dev.url}/v1/grants`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const answer = await pay(`${url}/v1/grants`, { method: "POST", headers: { "content-type": "application/json" }, body });
   if (answer.status !== 201) throw new Error(await answer.text());
   return readGrant(await answer.json());
 }
