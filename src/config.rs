@@ -154,6 +154,10 @@ pub struct HttpLimits {
     pub body_timeout: Ttl,
     /// Longest work on one request.
     pub request_timeout: Ttl,
+    /// Time from a forwarded request to the head of the vendor's answer.
+    pub forward_timeout: Ttl,
+    /// Longest pause in a forwarded body, either way.
+    pub forward_idle: Ttl,
     /// Connections open at once.
     pub max_connections: usize,
 }
@@ -257,6 +261,8 @@ impl Default for HttpLimits {
             header_timeout: Ttl::from_secs(10),
             body_timeout: Ttl::from_secs(30),
             request_timeout: Ttl::from_secs(60),
+            forward_timeout: Ttl::from_mins(10),
+            forward_idle: Ttl::from_mins(5),
             max_connections: 4096,
         }
     }

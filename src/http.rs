@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod grants;
+mod guard;
 pub mod input;
 pub mod keys;
 pub mod log;
@@ -243,7 +244,9 @@ pub async fn listen<L: Listener>(mut listener: L, router: Router, limits: Limits
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(guard::Guarded::new(stream)), service)
+            .into_owned();
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {

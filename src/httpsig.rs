@@ -18,7 +18,7 @@ mod verify;
 mod window;
 
 pub use base::{Message, Parts, signature_base};
-pub use digest::content_digest;
+pub use digest::{content_digest, promised};
 pub use key::{KeyFile, KeyFileError, verify_raw};
 pub use sign::{SignedHeaders, sign, sign_session};
 pub use verify::{Claimed, Proof, read, verify, verify_session};

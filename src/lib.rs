@@ -31,6 +31,8 @@ pub mod policy;
 #[cfg(feature = "server")]
 pub mod problem;
 #[cfg(feature = "server")]
+pub mod proxy;
+#[cfg(feature = "server")]
 pub mod service;
 #[cfg(feature = "server")]
 pub mod setup;

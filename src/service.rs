@@ -17,12 +17,16 @@ pub mod enroll;
 pub mod error;
 pub mod expire;
 pub mod flow;
+pub mod forward;
 pub mod grant;
 pub mod init;
+mod issue;
 pub mod keys;
 pub mod lease;
 pub mod measure;
 pub mod offer;
+mod passage;
+mod pool;
 pub mod propose;
 pub mod provision;
 pub mod purchase;
@@ -34,6 +38,7 @@ pub mod reseal;
 pub mod resolve;
 pub mod session;
 pub mod status;
+pub mod stream;
 pub mod unseal;
 
 use std::sync::Arc;
@@ -59,6 +64,7 @@ use decision::Decisions;
 use error::Error;
 use flow::Flows;
 use session::Sessions;
+use stream::Streams;
 use unseal::Guesses;
 
 /// Everything a verb needs. Built by `setup` alone; cheap to clone.
@@ -72,6 +78,7 @@ struct Inner {
     decisions: Decisions,
     sessions: Sessions,
     flows: Flows,
+    streams: Streams,
     guesses: Guesses,
     log_broken: AtomicBool,
     wraps_allowed: AtomicU64,
@@ -145,6 +152,7 @@ impl App {
             decisions: Decisions::default(),
             sessions: Sessions::default(),
             flows: Flows::default(),
+            streams: Streams::default(),
             guesses: Guesses::default(),
             log_broken: AtomicBool::new(false),
             wraps_allowed: AtomicU64::new(0),
@@ -207,6 +215,7 @@ impl App {
         self.0.decisions.clear();
         if self.0.opened.load().is_none() {
             self.0.sessions.clear();
+            self.0.streams.cut_all();
             self.0.logins.clear();
             self.0.flows.end();
         } else {
@@ -241,6 +250,11 @@ impl App {
         &self.0.flows
     }
 
+    /// Requests that are being forwarded just now.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+
     fn guesses(&self) -> &Guesses {
         &self.0.guesses
     }
@@ -270,6 +284,12 @@ impl App {
 
     fn announce_lease(&self) {
         self.0.leases_changed.notify_waiters();
+    }
+
+    /// Another request is having a key made: woken when it is there, and looking again anyway for other instances.
+    async fn lease_changes(&self) {
+        let changed = self.0.leases_changed.notified();
+        let _woken = tokio::time::timeout(std::time::Duration::from_millis(50), changed).await;
     }
 
     fn announce_work(&self) {

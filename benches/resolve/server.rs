@@ -257,6 +257,7 @@ async fn ask(app: App, load: Arc<WriterLoad>, client: u32) -> Outcome<()> {
             actor: load.prim.to_string(),
             livemode: false,
             request_id: Some(RequestId::new(now, random)),
+            forward: None,
         };
         match app.writer.resolve(ask).await? {
             ResolveOutcome::Released { .. } => {}

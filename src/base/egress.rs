@@ -10,6 +10,7 @@
 
 mod address;
 mod failure;
+mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use zeroize::Zeroize;
 
 pub use address::{InvalidNetwork, Network, is_public};
 pub use failure::EgressError;
+pub use stream::{Arriving, BodyError, Flowing};
 
 /// Time to reach the peer, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -48,6 +50,8 @@ pub enum Reach {
 pub struct Egress {
     reach: Arc<Reach>,
     client: reqwest::Client,
+    /// HTTP/1.1 only, for what changes its protocol.
+    plain: reqwest::Client,
 }
 
 /// A request to send. URL, headers and body may hold a key: there is no `Debug`, and the body is wiped when dropped.
@@ -110,24 +114,30 @@ impl Egress {
     /// [`EgressError::Broken`] when TLS cannot be set up, as on a machine without trusted certificates.
     pub fn new(reach: Reach) -> Result<Self, EgressError> {
         let reach = Arc::new(reach);
-        let client = reqwest::Client::builder()
-            .dns_resolver(Resolver(Arc::clone(&reach)))
+        let built = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|_| EgressError::Broken {
+                why: "the client cannot be set up",
+                sent: false,
+            })
+        };
+        let client = built(Self::builder(&reach))?;
+        let plain = built(Self::builder(&reach).http1_only())?;
+        Ok(Self { reach, client, plain })
+    }
+
+    fn builder(reach: &Arc<Reach>) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .dns_resolver(Resolver(Arc::clone(reach)))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
-            .https_only(matches!(*reach, Reach::Global { .. }))
+            .https_only(matches!(**reach, Reach::Global { .. }))
             .tls_version_min(Version::TLS_1_2)
             .connect_timeout(CONNECT)
             .timeout(DEFAULT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("dekeys/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|_| EgressError::Broken {
-                why: "the client cannot be set up",
-                sent: false,
-            })?;
-        Ok(Self { reach, client })
     }
 
     /// Whether a URL may be called at all: scheme, no user name or password, no port 0, and a literal address vetted.

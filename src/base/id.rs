@@ -39,6 +39,19 @@ macro_rules! ids {
                 Self(fresh(now, random))
             }
 
+            /// The id that follows from a digest, of which the first 16 bytes count. It is of no time (`UUIDv8`).
+            #[must_use]
+            pub fn derived(digest: &[u8; 32]) -> Self {
+                let mut bytes = [0u8; 16];
+                for (byte, from) in bytes.iter_mut().zip(digest) {
+                    *byte = *from;
+                }
+                Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+            }
+
+            /// All zeros: no thing has it. A kind of id may give it a meaning.
+            pub const NIL: Self = Self(Uuid::nil());
+
             /// The 16 bytes of the UUIDv7.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 16] {

@@ -320,6 +320,28 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "limits.forward_timeout",
+        flag: None,
+        default: "`10m`",
+        meaning: "Longest wait for the head of a vendor's answer to a forwarded request, 1s to 1h.",
+        show: |config| config.limits.forward_timeout.to_string(),
+        set: |config, text| {
+            config.limits.forward_timeout = span(text)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "limits.forward_idle",
+        flag: None,
+        default: "`5m`",
+        meaning: "Longest pause in the body of a forwarded request or its answer, 1s to 1h.",
+        show: |config| config.limits.forward_idle.to_string(),
+        set: |config, text| {
+            config.limits.forward_idle = span(text)?;
+            Ok(())
+        },
+    },
+    Key {
         name: "limits.max_connections",
         flag: None,
         default: "`4096`",

@@ -19,13 +19,24 @@ pub fn content_digest(body: &[u8]) -> String {
 
 /// Checks the field against the body. Digests by other algorithms may stand beside and are not read.
 pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), SigError> {
-    let digests = dictionary(headers, NAME)?.ok_or(SigError::Digest)?;
+    let fits = promised(headers)?.is_some_and(|given| given.ct_eq(&Sha256::digest(body)).into());
+    if fits { Ok(()) } else { Err(SigError::Digest) }
+}
+
+/// The SHA-256 that the field says the body has; `None` without a field.
+///
+/// # Errors
+/// [`SigError::Digest`] for a field that does not say it, [`SigError::Field`] for one that cannot be read.
+pub fn promised(headers: &HeaderMap) -> Result<Option<[u8; 32]>, SigError> {
+    let Some(digests) = dictionary(headers, NAME)? else {
+        return Ok(None);
+    };
     let given = match digests.get("sha-256") {
         Some(sfv::ListEntry::Item(item)) if item.params.is_empty() => item.bare_item.as_byte_sequence(),
         _ => None,
     };
-    let fits = given.is_some_and(|given| given.ct_eq(&Sha256::digest(body)).into());
-    if fits { Ok(()) } else { Err(SigError::Digest) }
+    let given = given.and_then(|given| <[u8; 32]>::try_from(given).ok());
+    given.map(Some).ok_or(SigError::Digest)
 }
 
 #[cfg(test)]

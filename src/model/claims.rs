@@ -16,6 +16,8 @@ pub struct Claims {
     pub principal: PrincipalId,
     /// The key its holder signs with; `None` is bearer class.
     pub holder: Option<PublicKey>,
+    /// When it was made.
+    pub issued: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
     /// What it allows, before narrowing.

@@ -24,6 +24,9 @@ pub struct Offer {
     pub max_resolves: i64,
     /// Prims that may receive a key under it.
     pub prims: Vec<Name>,
+    /// For how long from its making an unsigned token may be used through the proxy; absent when only signed requests
+    /// are taken. Whoever has such a token can use it: a lesser promise than a token that is bound to a holder's key.
+    pub bearer: Option<Ttl>,
     /// Whether people approve each grant: `none`, `first` or `always`.
     pub approval: String,
 }

@@ -99,6 +99,8 @@ fn unrevealable(policy: &Policy, vendor: &VendorFacts) -> Option<Finding> {
         "its one key is shared by everybody"
     } else if vendor.class >= 5 {
         "it is of class V5"
+    } else if policy.grant.credential_per == CredentialPer::Shared {
+        "`credential_per = \"shared\"` gives all grants the same key"
     } else {
         return None;
     };

@@ -82,6 +82,14 @@ codes! {
         cause "The work on the request takes longer than `limits.request_timeout`: a vendor or the database is slow. What changes something is never broken off; it goes on, and its outcome is in the events. Reading is broken off."
         fix "Look how it ended before you repeat it (`dekeys grant ls`, `dekeys audit tail`). With the same `Idempotency-Key` or the same payment nothing is done or charged twice."
         example "the work takes longer than 1m; what was begun goes on here";
+    PATH_AMBIGUOUS = 400 2 false "path_ambiguous" "the path could mean two things"
+        cause "A path to forward holds dot segments, empty segments, `;`, or encoded characters that mean something in a path. Two servers could read two paths in it, so it is not sent."
+        fix "Send the path in its plain spelling."
+        example "the path is not plain: a segment is `.` or `..`";
+    PATH_NOT_ALLOWED = 403 5 false "path_not_allowed" "this may not be forwarded"
+        cause "Only what the vendor's manifest allows is forwarded, method and path; key management never is."
+        fix "Use a path that `GET /v1/vendors/{name}` lists under `allow`; the operator can connect a manifest that allows more."
+        example "the manifest of `openai` lets no request with this method and path be forwarded";
     WRONG_MODE = 403 5 false "wrong_mode" "this cannot be done in this mode"
         cause "A live instance refuses what only tests may do, and a test instance never touches the world."
         fix "Use an instance of the other mode; the mode is fixed by `dekeys init`."
@@ -128,6 +136,10 @@ codes! {
         cause "You are known, but your kind or role does not allow this."
         fix "Ask an operator, or sign in as somebody who may."
         example "only operators connect vendors; ada is a human";
+    BEARER_REFUSED = 403 5 false "bearer_refused" "an unsigned token is not taken here"
+        cause "The token came without a signature. It is taken unsigned only by the proxy, where the policy says `bearer`, for a grant without a holder's key, and for the time that the policy says: whoever has such a token can use it."
+        fix "Sign the request with the holder's key, get a fresh token for the grant, or ask for a policy with `bearer` under `[forward]`."
+        example "policy `openai-readers` takes an unsigned token for 15m from its making; that is over";
     INSUFFICIENT_SCOPE = 403 5 false "insufficient_scope" "the token does not allow this"
         cause "The grant or a block that was added to the token leaves this out. `detail` names the block."
         fix "Use the token as it was before it was narrowed, or ask for a grant that has this scope."

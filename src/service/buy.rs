@@ -49,8 +49,26 @@ pub struct BuyAsk {
     /// Why, for the record and for approvers.
     #[serde(default)]
     pub reason: String,
-    /// The key the holder will sign with. Without one the tokens are bearer class.
+    /// The key the holder will sign with; who signs this request, if absent.
     pub public_key: Option<PublicKey>,
+    /// Asks for tokens without a holder's key although the request is signed: bearer class. Whoever has such a token
+    /// can use it: unsigned through the proxy, where a policy says `bearer`, and nowhere else.
+    #[serde(default)]
+    pub bearer: bool,
+}
+
+impl BuyAsk {
+    /// The key the grant will name, given who signed the request.
+    pub(super) fn holder(&self, signer: Option<PublicKey>) -> Result<Option<PublicKey>, Error> {
+        match (self.bearer, self.public_key) {
+            (true, Some(_)) => Err(Error::invalid(
+                "/bearer",
+                "a bearer token names no holder; leave out `public_key`",
+            )),
+            (true, None) => Ok(None),
+            (false, key) => Ok(key.or(signer)),
+        }
+    }
 }
 
 /// The payment headers of a request, as they came.
@@ -252,7 +270,7 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
         wallet: None,
         request: presented.request.unwrap_or_else(|| Digest::of(b"")),
     };
-    let holder = order.ask.public_key.or(context.key);
+    let holder = order.ask.holder(context.key)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
     let (principal, created) = owner(app, &mut tx, &context, None).await?;

@@ -220,6 +220,31 @@ pub async fn still(app: &App, context: &Context) -> Result<bool, Error> {
     Ok(now.actor() == context.caller.actor())
 }
 
+/// Reads the proofs of a request whose body is not there yet; `parts.body` need only be empty when it has none.
+/// Answers the SHA-256 that the signature binds the body to. A login token is no proof here.
+///
+/// # Errors
+/// As [`identify`].
+pub async fn identify_streamed(
+    app: &App,
+    parts: &Parts<'_>,
+    request: RequestId,
+) -> Result<(Context, Option<[u8; 32]>), Error> {
+    let now = app.now();
+    let mut context = Context::anonymous(request);
+    let claimed = httpsig::read(parts).map_err(|error| refused(&error, now))?;
+    let Some(claimed) = claimed.map(httpsig::Claimed::streamed) else {
+        return Ok((context, None));
+    };
+    let proof = app
+        .sessions()
+        .verify(&claimed, parts, now)
+        .unwrap_or_else(|| httpsig::verify(&claimed, parts, now));
+    accept(app, &mut context, proof.map_err(|error| refused(&error, now))?).await?;
+    let digest = httpsig::promised(parts.headers).map_err(|error| refused(&error, now))?;
+    Ok((context, digest))
+}
+
 async fn accept(app: &App, context: &mut Context, proof: Proof) -> Result<(), Error> {
     match proof {
         Proof::Key { key, nonce, created } => {

@@ -17,7 +17,7 @@ use crate::model::principal::PrincipalKind;
 use crate::model::root::{ManifestPin, Root};
 use crate::model::scope::{Name, Scope};
 use crate::store::Release;
-use crate::vendor::{self, Manifest, RootSecret};
+use crate::vendor::{self, Manifest, PathRule, RootSecret};
 
 /// A vendor as people see it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -44,6 +44,8 @@ pub struct VendorView {
     pub vendor_expiry: bool,
     /// Hosts it may reach.
     pub hosts: Vec<String>,
+    /// What may be forwarded to it.
+    pub allow: Vec<PathRule>,
     /// The digest of the manifest: the pinned one when connected.
     pub manifest: Digest,
     /// What a root credential for it needs.
@@ -211,6 +213,7 @@ fn view(manifest: &Manifest, digest: Digest, connected: Option<Timestamp>) -> Ve
         can_mint: facts.can_mint,
         vendor_expiry,
         hosts: facts.hosts,
+        allow: facts.allow,
         manifest: digest,
         root_fields: facts.root_fields.into_iter().map(|field| field.name).collect(),
         connected,

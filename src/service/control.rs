@@ -381,6 +381,15 @@ impl App {
         Ok(connected)
     }
 
+    /// A grant as it is now, for the checks of a first use.
+    ///
+    /// # Errors
+    /// As [`App::grant`].
+    pub(super) async fn grant_anew(&self, id: GrantId) -> Result<Arc<Grant>, Error> {
+        self.control().forget_grant(id);
+        self.grant(id).await
+    }
+
     /// A grant, authenticated when it was read. Its counters and present state are checked by the writer.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::App;
 use super::control::Connected;
 use super::error::Error;
+use super::passage::Passage;
 use crate::base::id::GrantId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::claims::{Claims, UseKind};
@@ -20,7 +21,7 @@ use crate::token::{self, Authorized, TokenError};
 use crate::vendor::{self, Injection};
 
 /// How long a holder may pin a token to one prim (table "Who proves what"), and what clocks may differ.
-const LONGEST_PIN: Ttl = Ttl::from_millis(5 * 60_000 + 30_000);
+pub(super) const LONGEST_PIN: Ttl = Ttl::from_millis(5 * 60_000 + 30_000);
 
 /// Tokens that may wait to be judged.
 const WAITING: usize = 64;
@@ -41,6 +42,7 @@ pub(super) struct Decision {
 /// Decisions by everything they depend on: token, vendor, scope, prim.
 pub struct Decisions {
     cache: Cache<[u8; 32], Arc<Decision>>,
+    passages: Cache<[u8; 32], Arc<Passage>>,
     places: Semaphore,
     pool: Arc<Semaphore>,
 }
@@ -51,6 +53,7 @@ impl Default for Decisions {
         let threads = cores.saturating_mul(2);
         Self {
             cache: Cache::new(100_000),
+            passages: Cache::new(100_000),
             places: Semaphore::new(threads.saturating_add(WAITING)),
             pool: Arc::new(Semaphore::new(threads)),
         }
@@ -60,6 +63,12 @@ impl Default for Decisions {
 impl Decisions {
     pub(super) fn clear(&self) {
         self.cache.invalidate_all();
+        self.passages.invalidate_all();
+    }
+
+    /// Decisions about requests to forward.
+    pub(super) const fn passages(&self) -> &Cache<[u8; 32], Arc<Passage>> {
+        &self.passages
     }
 
     /// Drops what rests on a grant. Forgetting late is harmless: the writer refuses an ended grant.
@@ -73,11 +82,15 @@ impl Decisions {
         for key in stale {
             self.cache.invalidate(&key);
         }
+        let stale = self.passages.iter().filter(|(_, passage)| passage.rests_on(id));
+        for (key, _) in stale {
+            self.passages.invalidate(&*key);
+        }
     }
 
     /// Drops what rests on a vendor's root credential or manifest.
     pub(super) fn forget_decisions(&self) {
-        self.cache.invalidate_all();
+        self.clear();
     }
 }
 
@@ -136,7 +149,7 @@ async fn judge(
     }
     may_reveal(app, &in_force.policy, prim).await?;
     let connected = app.current_root(&reference.vendor).await?;
-    as_approved(&in_force.version, prim, &connected)?;
+    as_approved(&in_force.version, Some(prim), &connected)?;
     let pinned = authorized.pinned.as_ref() == Some(&prim.name);
     let pinned_until = if pinned { authorized.pinned_until } else { None }.ok_or(Error::NotPinned)?;
     Ok(Decision {
@@ -157,7 +170,28 @@ fn injection(connected: &Connected) -> Result<Injection, Error> {
     vendor::injection(&connected.manifest, base.as_ref(), &root.params).map_err(Error::internal)
 }
 
-/// Signatures and Datalog, on threads that answer no requests: a hostile token costs its caller's place there only.
+/// Runs the work on threads that answer no requests: a hostile token costs its caller's place there only.
+///
+/// # Errors
+/// [`Error::Busy`] when too many wait; the work's own.
+pub(super) async fn on_pool<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let decisions = app.decisions();
+    let _place = decisions.places.try_acquire().map_err(|_| Error::Busy)?;
+    let running = Arc::clone(&decisions.pool)
+        .acquire_owned()
+        .await
+        .map_err(Error::internal)?;
+    let judged = tokio::task::spawn_blocking(move || {
+        let _running = running;
+        work()
+    });
+    judged.await.map_err(Error::internal)?
+}
+
+/// Signatures and Datalog.
 async fn read(
     app: &App,
     prim: &Arc<Principal>,
@@ -166,15 +200,8 @@ async fn read(
     now: Timestamp,
 ) -> Result<(Claims, Authorized), Error> {
     let opened = app.opened()?;
-    let decisions = app.decisions();
-    let _place = decisions.places.try_acquire().map_err(|_| Error::Busy)?;
-    let running = Arc::clone(&decisions.pool)
-        .acquire_owned()
-        .await
-        .map_err(Error::internal)?;
     let (token, prim, reference) = (unverified_token.to_owned(), Arc::clone(prim), reference.clone());
-    let judged = tokio::task::spawn_blocking(move || {
-        let _running = running;
+    on_pool(app, move || {
         let verified = opened
             .verifier
             .parse(&token)
@@ -194,19 +221,18 @@ async fn read(
             .authorize(&verified, &ask)
             .map_err(|error| not_granted(error, &reference, &claims))?;
         Ok((claims, authorized))
-    });
-    judged.await.map_err(Error::internal)?
+    })
+    .await
 }
 
 /// The token's grant, read anew: another instance may have renewed it. One that is gone, not authentic or of somebody
 /// shut out answers like a forged token.
-async fn granted(app: &App, claims: &Claims) -> Result<Arc<Grant>, Error> {
+pub(super) async fn granted(app: &App, claims: &Claims) -> Result<Arc<Grant>, Error> {
     let alike = |error| match error {
         Error::NotFound(_) | Error::Forged(_) => Error::Unauthenticated,
         other => other,
     };
-    app.control().forget_grant(claims.grant);
-    let grant = app.grant(claims.grant).await.map_err(alike)?;
+    let grant = app.grant_anew(claims.grant).await.map_err(alike)?;
     if grant.principal != claims.principal || grant.holder != claims.holder {
         return Err(Error::Unauthenticated);
     }
@@ -241,7 +267,11 @@ async fn may_reveal(app: &App, policy: &Policy, prim: &Principal) -> Result<(), 
 
 /// The approvers signed the manifest and the prims' keys together with the policy: with others it is not the policy
 /// they approved (DESIGN 11).
-fn as_approved(version: &PolicyVersion, prim: &Principal, connected: &Connected) -> Result<(), Error> {
+pub(super) fn as_approved(
+    version: &PolicyVersion,
+    prim: Option<&Principal>,
+    connected: &Connected,
+) -> Result<(), Error> {
     let changed = |what: String| {
         Error::NotAllowed(format!(
             "{what} changed since policy `{}` was approved; propose it again",
@@ -251,17 +281,17 @@ fn as_approved(version: &PolicyVersion, prim: &Principal, connected: &Connected)
     if connected.root.manifest != version.manifest {
         return Err(changed(format!("the manifest of `{}`", connected.root.vendor)));
     }
-    if !version
-        .prim_keys
-        .iter()
-        .any(|(name, keys)| *name == prim.name && *keys == prim.keys)
-    {
-        return Err(changed(format!("the keys of `{}`", prim.name)));
+    let as_then = |prim: &&Principal| {
+        let mut then = version.prim_keys.iter();
+        then.any(|(name, keys)| *name == prim.name && *keys == prim.keys)
+    };
+    match prim {
+        Some(prim) if !as_then(&prim) => Err(changed(format!("the keys of `{}`", prim.name))),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn rights(claims: &Claims) -> String {
+pub(super) fn rights(claims: &Claims) -> String {
     let rights: Vec<String> = claims
         .rights
         .iter()
@@ -270,7 +300,7 @@ fn rights(claims: &Claims) -> String {
     rights.join(", ")
 }
 
-fn refuse_token(error: TokenError, reference: &Reference) -> Error {
+pub(super) fn refuse_token(error: TokenError, reference: &Reference) -> Error {
     match error {
         TokenError::TooLarge => Error::TokenTooLarge,
         TokenError::Narrowed { block, check } => Error::Narrowed { block, check },
@@ -283,7 +313,7 @@ fn refuse_token(error: TokenError, reference: &Reference) -> Error {
     }
 }
 
-fn not_granted(error: TokenError, reference: &Reference, claims: &Claims) -> Error {
+pub(super) fn not_granted(error: TokenError, reference: &Reference, claims: &Claims) -> Error {
     match refuse_token(error, reference) {
         Error::NotGranted { wanted, .. } => Error::NotGranted {
             wanted,

@@ -259,7 +259,9 @@ pub(super) async fn revoke_lease(
         &lease,
         json!({ "lease": lease, "reason": reason }),
     );
-    revoke(app, RevokeTarget::Lease(lease), event).await
+    let ended = revoke(app, RevokeTarget::Lease(lease), event).await;
+    app.streams().cut_lease(lease);
+    ended
 }
 
 /// Ends a grant on record, with its leases and credentials.
@@ -280,6 +282,7 @@ pub(super) async fn revoke_grant(
     let ended = revoke(app, RevokeTarget::Grant(Box::new(stored)), event).await;
     app.control().forget_grant(id);
     app.decisions().forget_grant(id);
+    app.streams().cut_grant(id);
     ended
 }
 

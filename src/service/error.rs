@@ -63,6 +63,15 @@ pub enum Error {
     /// The token is not pinned to this prim for at most five minutes by a block of its holder.
     #[error("the token is not pinned to this prim")]
     NotPinned,
+    /// A path that two readers could take for two.
+    #[error("the path is not plain: {0}")]
+    PathAmbiguous(&'static str),
+    /// The vendor's manifest does not let this be forwarded.
+    #[error("{0}")]
+    PathNotAllowed(String),
+    /// An unsigned token where none is taken.
+    #[error("{0}")]
+    BearerRefused(String),
     /// Too large to be looked at.
     #[error("the token is larger than 8 KiB")]
     TokenTooLarge,

@@ -40,6 +40,8 @@ pub struct GrantView {
     pub holder: Option<PublicKey>,
     /// `holder` or `bearer`: what its tokens promise.
     pub class: String,
+    /// That promise, in words.
+    pub promise: String,
     /// What it allows.
     pub items: Vec<GrantItem>,
     /// Prims its tokens are for.
@@ -201,6 +203,7 @@ pub(super) async fn view(app: &App, grant: &Grant, resolves: i64) -> Result<Gran
         principal: grant.principal,
         holder: grant.holder,
         class: if grant.holder.is_some() { "holder" } else { "bearer" }.to_owned(),
+        promise: promise(grant).to_owned(),
         items: grant.items.clone(),
         audience: grant.audience.clone(),
         created: grant.created,
@@ -211,6 +214,17 @@ pub(super) async fn view(app: &App, grant: &Grant, resolves: i64) -> Result<Gran
         },
         receipt,
     })
+}
+
+/// What the tokens of a grant are worth to a thief: said wherever one is given.
+const fn promise(grant: &Grant) -> &'static str {
+    match grant.holder {
+        Some(_) => "A token of this grant is of use only with signatures by its holder's key.",
+        None => {
+            "Whoever has a token of this grant can use it, without any key, through the proxy where its policy says \
+                 `bearer`. It counts its uses, ends soon, and is refused everywhere else."
+        }
+    }
 }
 
 /// A fresh token for a live grant, free of charge; its holder signs.

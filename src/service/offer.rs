@@ -69,6 +69,7 @@ fn offers_of(in_force: &InForce) -> Vec<Offer> {
             .as_ref()
             .map(|reveal| reveal.prims.clone())
             .unwrap_or_default(),
+        bearer: policy.forward.bearer,
         approval: policy.approval.as_str().to_owned(),
     };
     policy.scopes.iter().map(offer).collect()

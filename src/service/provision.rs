@@ -14,6 +14,7 @@ use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState, vendor_name};
 use crate::model::event::{Committed, Event};
 use crate::model::grant::Grant;
+use crate::model::policy::CredentialPer;
 use crate::model::sealed::Place;
 use crate::store::{Release, Tx};
 use crate::vendor::{Adapter, CreateAsk, Created, Existence, VendorFailure};
@@ -37,7 +38,7 @@ pub fn credential_place(app: &App, credential: &Credential) -> Place {
     }
 }
 
-/// A held credential for each item of a grant, to be made before anything is paid.
+/// A held credential for each item of a grant that has one of its own, to be made before anything is paid.
 ///
 /// # Errors
 /// [`Error::VendorNotConnected`].
@@ -45,7 +46,17 @@ pub async fn intents(app: &App, grant: &Grant, lives: &[Ttl]) -> Result<Vec<(Cre
     let now = app.now();
     let mut all = Vec::with_capacity(grant.items.len());
     for ((number, item), life) in (0i64..).zip(&grant.items).zip(lives) {
+        let in_force = app.policy_version(&item.policy, item.policy_version).await?;
+        if in_force.policy.grant.credential_per == CredentialPer::Shared {
+            continue;
+        }
         let connected = app.current_root(&item.vendor).await?;
+        // Where nothing is revealed the key is for forwarding alone, and lives as long as the grant.
+        let until = if *life == Ttl::default() {
+            grant.expires
+        } else {
+            now.plus(*life)
+        };
         let credential = Credential {
             id: CredentialId::new(now, app.random.as_ref()),
             vendor: item.vendor.clone(),
@@ -59,7 +70,7 @@ pub async fn intents(app: &App, grant: &Grant, lives: &[Ttl]) -> Result<Vec<(Cre
             attempt: 1,
             vendor_key_id: None,
             vendor_expires: None,
-            expires: grant.expires.min(now.plus(*life)),
+            expires: grant.expires.min(until),
             next_at: Some(now.plus(DEADLINE)),
             first_failed: None,
             last_error: None,

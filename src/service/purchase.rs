@@ -140,7 +140,7 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         app,
         order,
         principal,
-        order.ask.public_key.or(context.key),
+        order.ask.holder(context.key)?,
         GrantState::Provisioning,
     );
     let purchase = Purchase {

@@ -11,8 +11,9 @@ use super::App;
 use super::caller::Context;
 use super::decision::{Decision, decide};
 use super::error::Error;
+use super::issue;
 use super::measure;
-use super::provision::{self, Saved, credential_place};
+use super::provision::credential_place;
 use crate::base::canonical::Digest;
 use crate::base::id::{CredentialId, EventId, LeaseId};
 use crate::base::secret::SecretBytes;
@@ -20,11 +21,10 @@ use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::Credential;
 use crate::model::event::Committed;
 use crate::model::grant::GrantState;
-use crate::model::lease::{Lease, LeaseState};
+use crate::model::lease::Lease;
 use crate::model::principal::{Principal, PrincipalKind};
 use crate::model::scope::Reference;
 use crate::model::sealed::{Place, Sealed};
-use crate::store::Release;
 use crate::store::writer::{Refusal, ResolveAsk, ResolveOutcome};
 use crate::vault::VaultError;
 pub use crate::vendor::Injection;
@@ -131,19 +131,14 @@ async fn decided(app: &App, context: &Context, bearer: Option<&str>, item: &Reso
                 credential,
                 committed,
             } => {
-                return make(app, decision, item.clone(), lease, *credential, committed).await;
+                return make(app, &decision, item, lease, *credential, committed).await;
             }
-            ResolveOutcome::Wait { .. } if app.now() < deadline => wait(app).await,
+            ResolveOutcome::Root { .. } => return Err(Error::internal("a root credential was asked for")),
+            ResolveOutcome::Wait { .. } if app.now() < deadline => app.lease_changes().await,
             ResolveOutcome::Wait { .. } => return Err(Error::Busy),
             ResolveOutcome::Refused(refusal) => return Err(refused(&refusal)),
         }
     }
-}
-
-/// Another request is having the key made: woken when it is there, and looking again anyway for other instances.
-async fn wait(app: &App) {
-    let changed = app.0.leases_changed.notified();
-    let _woken = tokio::time::timeout(std::time::Duration::from_millis(50), changed).await;
 }
 
 fn ask(
@@ -201,10 +196,11 @@ fn ask(
         actor: prim.id.to_string(),
         livemode: app.livemode(),
         request_id: Some(context.request),
+        forward: None,
     })
 }
 
-fn refused(refusal: &Refusal) -> Error {
+pub(super) fn refused(refusal: &Refusal) -> Error {
     match refusal {
         Refusal::TokenRevoked(_)
         | Refusal::NonceReplayed
@@ -275,109 +271,27 @@ fn resolution(
     }
 }
 
-/// The first use by this prim: a key is made for it. In a task of its own, so that a caller that hangs up leaves no
-/// key behind without its lease.
+/// The first use by this prim: a key is made for it.
 async fn make(
     app: &App,
-    decision: Arc<Decision>,
-    item: ResolveItem,
+    decision: &Decision,
+    item: &ResolveItem,
     lease: Lease,
     credential: Credential,
     proof: Committed,
 ) -> Result<Resolution, Error> {
-    let app = app.clone();
-    let task = tokio::spawn(async move {
-        let outcome = make_now(&app, &decision, &item, lease, credential, proof).await;
-        app.announce_lease();
-        outcome
-    });
-    task.await.map_err(Error::internal)?
-}
-
-async fn make_now(
-    app: &App,
-    decision: &Decision,
-    item: &ResolveItem,
-    mut lease: Lease,
-    credential: Credential,
-    proof: Committed,
-) -> Result<Resolution, Error> {
-    let connected = app.root(credential.root).await?;
-    let created = match provision::make(app, &credential, &connected, proof).await {
-        Ok(created) => created,
-        Err(error) => {
-            drop_lease(app, lease).await?;
-            return Err(error);
-        }
-    };
-    let mut tx = app.store.begin().await?;
-    let (made, event) = match provision::save(app, &mut tx, &credential, created).await? {
-        Saved::Active(made, event) => (*made, event),
-        Saved::Late(event) => {
-            let _none = tx.commit(&[event], &[]).await?;
-            app.announce_work();
-            return Err(Error::Busy);
-        }
-    };
-    let (grant, _) = tx.grant(lease.grant).await?.ok_or(Error::NotFound("grant"))?;
-    let stored_lease = tx.lease(lease.id).await?.map(|row| row.state);
-    let alive = grant.unverified.state == GrantState::Active && stored_lease == Some(LeaseState::Pending);
-    if !alive {
-        // Revoked while the vendor was asked: the key dies unseen.
-        let abandoned = provision::abandon(app, &mut tx, made.id, app.now()).await?;
-        let events: Vec<_> = std::iter::once(event).chain(abandoned).collect();
-        let _none = tx.commit(&events, &[]).await?;
-        app.announce_work();
-        return Err(Error::Unauthenticated);
-    }
-    lease.state = LeaseState::Active;
-    lease.expires = made.expires;
-    tx.update_lease(&lease).await?;
-    let (_, sealed) = tx
-        .sealed_credential(made.id)
-        .await?
-        .ok_or(Error::NotFound("credential"))?;
-    let data = serde_json::json!({ "grant": lease.grant, "prim": lease.prim, "lease": lease.id, "credential": made.id, "version": made.version });
-    let mut reveal = app.own_event("lease.resolved", &lease.id, data);
-    reveal.actor = lease.prim.to_string();
-    let release = Release {
-        event: reveal.id,
-        object: made.id.to_string(),
-        version: made.version,
-    };
-    let committed = tx.commit(&[event, reveal], &[release]).await?.into_iter().next();
-    let committed = committed.ok_or_else(|| Error::internal("no proof of record"))?;
-    debug_assert_eq!(
-        credential_place(app, &made),
-        place(app, decision, made.id, made.version)
-    );
+    let issued = issue::issue(app, lease, credential, proof, "lease.resolved").await?;
+    let made = &issued.credential;
+    debug_assert_eq!(credential_place(app, made), place(app, decision, made.id, made.version));
+    let key = (made.id, made.version);
     released(
         app,
         decision,
         item,
-        &lease,
-        (made.id, made.version),
-        Some(sealed),
-        committed,
+        &issued.lease,
+        key,
+        Some(issued.sealed),
+        issued.committed,
     )
     .await
-}
-
-async fn drop_lease(app: &App, mut lease: Lease) -> Result<(), Error> {
-    lease.state = LeaseState::Revoked;
-    let mut tx = app.store.begin().await?;
-    if tx
-        .lease(lease.id)
-        .await?
-        .is_some_and(|row| row.state == LeaseState::Pending)
-    {
-        tx.update_lease(&lease).await?;
-    }
-    let event = app.own_event(
-        "lease.revoked",
-        &lease.id,
-        serde_json::json!({ "reason": "its key could not be made" }),
-    );
-    let _none = tx.commit(&[event], &[]).await?;
-    Ok(())
 }

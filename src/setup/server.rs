@@ -12,6 +12,7 @@ use super::{SetupError, open};
 use crate::base::time::Clock;
 use crate::config::{AdminListen, Config};
 use crate::http::{Limits, Surface, listen};
+use crate::proxy::Proxy;
 use crate::service::App;
 
 /// A running instance. Dropping it without [`Server::stop`] leaves its tasks to the runtime's end.
@@ -72,7 +73,10 @@ impl Server {
             // Answers are small: waiting to fill a packet only adds delay.
             let _ignored = stream.set_nodelay(true);
         });
-        tasks.push(serve(public, surface.router(false), limits, stop.clone()));
+        let proxy = Proxy::new(app.clone(), proxy_limits(config), names(config, address));
+        let router = surface.router(false).merge(proxy.router());
+        tasks.push(serve(public, router, limits, stop.clone()));
+        tasks.push(watch_streams(app.clone(), stop.clone()));
         tasks.push(tokio::spawn(crate::worker::run(
             app.clone(),
             stop.clone().cancelled_owned(),
@@ -199,6 +203,22 @@ fn names(config: &Config, address: SocketAddr) -> Vec<String> {
         );
     }
     names
+}
+
+fn watch_streams(app: App, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = crate::service::stream::watch(app) => {}
+        }
+    })
+}
+
+fn proxy_limits(config: &Config) -> crate::proxy::Limits {
+    crate::proxy::Limits {
+        head: config.limits.forward_timeout.to_std(),
+        idle: config.limits.forward_idle.to_std(),
+    }
 }
 
 fn limits(config: &Config) -> Limits {

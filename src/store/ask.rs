@@ -11,7 +11,7 @@ use crate::model::policy::Rate;
 use crate::model::scope::{Name, Scope};
 use crate::model::sealed::Sealed;
 
-/// A prim wants the key of one grant item. All that a signature or MAC proved comes from the caller; what counts
+/// A prim wants the key of one grant item, or dekeys wants it to forward a request. All that a signature or MAC proved comes from the caller; what counts
 /// and changes (state, uses, rates, leases) the writer reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolveAsk {
@@ -19,7 +19,7 @@ pub struct ResolveAsk {
     pub grant: GrantId,
     /// Which item of it, from 0.
     pub item: i64,
-    /// The prim.
+    /// The prim; [`PrincipalId::NIL`] is dekeys itself.
     pub prim: PrincipalId,
     /// The item's vendor.
     pub vendor: Name,
@@ -59,6 +59,43 @@ pub struct ResolveAsk {
     pub livemode: bool,
     /// The request, for the event.
     pub request_id: Option<RequestId>,
+    /// Set when dekeys itself uses the key, to forward a request.
+    pub forward: Option<Forwarding>,
+}
+
+/// A request that dekeys sends with the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Which key.
+    pub key: ForwardKey,
+    /// The request's method, for the event.
+    pub method: String,
+    /// The manifest's rule that allows it, for the event: a path may hold what is nobody's business.
+    pub rule: String,
+    /// What proved the right to it, for the event: `holder`, `owner`, `prim` or `bearer`.
+    pub class: &'static str,
+}
+
+/// Whose key a forwarded request uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardKey {
+    /// One of the grant item's own, in a lease that dekeys itself holds.
+    Grant,
+    /// One for all grants of a policy: it belongs to the first item of this grant, which is dekeys' own.
+    Pool(GrantId),
+    /// The root credential itself. There is no lease.
+    Root,
+}
+
+impl ResolveAsk {
+    /// What has one live lease at most; `None` where no lease is needed.
+    pub(super) fn slot(&self) -> Option<(GrantId, i64, PrincipalId)> {
+        match self.forward.as_ref().map(|forward| &forward.key) {
+            None | Some(ForwardKey::Grant) => Some((self.grant, self.item, self.prim)),
+            Some(ForwardKey::Pool(pool)) => Some((*pool, 0, self.prim)),
+            Some(ForwardKey::Root) => None,
+        }
+    }
 }
 
 /// What became of a resolve. All but `Wait` are on record.
@@ -88,6 +125,11 @@ pub enum ResolveOutcome {
         lease: Lease,
         /// The intent.
         credential: Box<Credential>,
+        /// Opens the root credential (version 1).
+        committed: Committed,
+    },
+    /// The root credential may be used as it is.
+    Root {
         /// Opens the root credential (version 1).
         committed: Committed,
     },

@@ -87,6 +87,9 @@ fn on_record(ask: &ResolveAsk, verdict: Verdict) -> ResolveOutcome {
             lease,
             credential,
         },
+        Verdict::Root => ResolveOutcome::Root {
+            committed: Committed::new(ask.event, ask.root.to_string(), 1),
+        },
         Verdict::Wait { lease } => ResolveOutcome::Wait { lease },
         Verdict::Refused(refusal) => ResolveOutcome::Refused(refusal),
     }

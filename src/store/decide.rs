@@ -104,6 +104,7 @@ pub(super) enum Verdict {
         lease: Lease,
         credential: Box<Credential>,
     },
+    Root,
     Wait {
         lease: LeaseId,
     },
@@ -150,16 +151,26 @@ fn judge(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timest
     if now >= grant.expires.min(ask.grant_expires) {
         return Err(Refusal::GrantExpired);
     }
-    match live(state, changes, ask, now) {
+    let Some(slot) = ask.slot() else {
+        return root(state, changes, ask, now);
+    };
+    match live(state, changes, slot, now) {
         Some(live) if live.key.state == CredentialState::Active => reuse(state, changes, ask, live, now),
         Some(live) => Ok(Verdict::Wait { lease: live.lease.id }),
-        None => issue(state, changes, ask, now),
+        None => issue(state, changes, ask, slot, now),
     }
 }
 
+/// A use of the root credential itself: counted, but nothing is out that could be ended.
+fn root(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Result<Verdict, Refusal> {
+    refuse_used_up(state, ask)?;
+    take_rate(state, changes, ask, now)?;
+    take_use(state, changes, ask);
+    Ok(Verdict::Root)
+}
+
 /// The live lease the ask may use. One that is over, or whose key is not to be had, ends here.
-fn live(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Option<Live> {
-    let slot = (ask.grant, ask.item, ask.prim);
+fn live(state: &mut State, changes: &mut Changes, slot: Slot, now: Timestamp) -> Option<Live> {
     let found = state.live.get(&slot)?;
     let usable = match found.key.state {
         CredentialState::Active => found.key.expires > now,
@@ -202,7 +213,7 @@ fn reuse(
     take_use(state, changes, ask);
     let mut lease = live.lease;
     lease.resolves += 1;
-    if let Some(kept) = state.live.get_mut(&(ask.grant, ask.item, ask.prim)) {
+    if let Some(kept) = state.live.get_mut(&(lease.grant, lease.item, lease.prim)) {
         kept.lease.resolves = lease.resolves;
     }
     changes.count(&lease);
@@ -215,7 +226,13 @@ fn reuse(
 }
 
 /// A new lease: on a key that is held for the first prim that asks, or on one still to be made.
-fn issue(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Result<Verdict, Refusal> {
+fn issue(
+    state: &mut State,
+    changes: &mut Changes,
+    ask: &ResolveAsk,
+    slot: Slot,
+    now: Timestamp,
+) -> Result<Verdict, Refusal> {
     refuse_used_up(state, ask)?;
     let live = state.counters.get(&ask.policy).copied().unwrap_or(0);
     if ask.live_leases.is_some_and(|most| live >= most) {
@@ -225,25 +242,25 @@ fn issue(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timest
     take_use(state, changes, ask);
     state.counters.insert(ask.policy.clone(), live + 1);
     *changes.counters.entry(ask.policy.clone()).or_default() += 1;
-    let held = state.held.get_mut(&(ask.grant, ask.item));
+    let held = state.held.get_mut(&(slot.0, slot.1));
     let key = held.and_then(|keys| {
         let place = keys.iter().position(|key| key.expires >= now.plus(WORTH_ADOPTING))?;
         Some(keys.remove(place))
     });
     Ok(match key {
-        Some(key) => adopt(state, changes, ask, key, now),
-        None => make(state, changes, ask, now),
+        Some(key) => adopt(state, changes, ask, slot, key, now),
+        None => make(state, changes, ask, slot, now),
     })
 }
 
-fn adopt(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, key: Key, now: Timestamp) -> Verdict {
-    let mut lease = lease(state, ask, key.id, LeaseState::Active, now);
+fn adopt(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, slot: Slot, key: Key, now: Timestamp) -> Verdict {
+    let mut lease = lease(state, ask, slot, key.id, LeaseState::Active, now);
     lease.expires = lease.expires.min(key.expires);
     changes.adopted.push((key.id, ask.prim, lease.id));
     changes.new_leases.push(lease.clone());
     let (version, sealed) = (key.version, key.sealed.clone());
     state.live.insert(
-        (ask.grant, ask.item, ask.prim),
+        slot,
         Live {
             lease: lease.clone(),
             key,
@@ -257,14 +274,14 @@ fn adopt(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, key: Key, n
     }
 }
 
-fn make(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Verdict {
-    let lease = lease(state, ask, ask.new_credential, LeaseState::Pending, now);
+fn make(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, slot: Slot, now: Timestamp) -> Verdict {
+    let lease = lease(state, ask, slot, ask.new_credential, LeaseState::Pending, now);
     let credential = Credential {
         id: ask.new_credential,
         vendor: ask.vendor.clone(),
         root: ask.root,
-        grant: ask.grant,
-        item: ask.item,
+        grant: slot.0,
+        item: slot.1,
         scopes: ask.scopes.clone(),
         prim: Some(ask.prim),
         lease: Some(lease.id),
@@ -289,7 +306,7 @@ fn make(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timesta
     changes.new_leases.push(lease.clone());
     changes.new_credentials.push(credential.clone());
     state.live.insert(
-        (ask.grant, ask.item, ask.prim),
+        slot,
         Live {
             lease: lease.clone(),
             key,
@@ -301,24 +318,33 @@ fn make(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timesta
     }
 }
 
-/// The new lease; it ends with its grant at the latest.
-fn lease(state: &State, ask: &ResolveAsk, credential: CredentialId, word: LeaseState, now: Timestamp) -> Lease {
-    let grant_ends = state
-        .grants
-        .get(&ask.grant)
-        .map_or(ask.grant_expires, |grant| grant.expires);
+/// The new lease; it ends with its grant at the latest, but for one that serves all grants of a policy.
+fn lease(
+    state: &State,
+    ask: &ResolveAsk,
+    slot: Slot,
+    credential: CredentialId,
+    word: LeaseState,
+    now: Timestamp,
+) -> Lease {
+    let own = state.grants.get(&ask.grant).map(|grant| grant.expires);
+    let grant_ends = if slot.0 == ask.grant {
+        own.unwrap_or(ask.grant_expires).min(ask.grant_expires)
+    } else {
+        ask.lease_until
+    };
     Lease {
         id: ask.new_lease,
-        grant: ask.grant,
-        item: ask.item,
-        prim: ask.prim,
+        grant: slot.0,
+        item: slot.1,
+        prim: slot.2,
         vendor: ask.vendor.clone(),
         policy: ask.policy.clone(),
         credential,
         state: word,
         resolves: 1,
         created: now,
-        expires: ask.lease_until.min(ask.grant_expires).min(grant_ends),
+        expires: ask.lease_until.min(grant_ends),
     }
 }
 

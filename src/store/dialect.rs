@@ -85,6 +85,19 @@ pub(super) const TOKENS_REVOKED: Text = Text {
     postgres: "SELECT id FROM revoked_tokens WHERE id IN (SELECT UNNEST($1::text[])) ORDER BY id LIMIT 1",
 };
 
+/// Sets: grants; leases; token revocation ids. Answers those that were ended. A lease whose time is over is none: its
+/// key is replaced, and what was sent with it may be answered.
+pub(super) const OVER: Text = Text {
+    sqlite: "SELECT g.id FROM json_each($1) AS j JOIN grants AS g ON g.id = j.value ->> 0 WHERE g.state <> 'active' \
+         UNION ALL SELECT l.id FROM json_each($2) AS j JOIN leases AS l ON l.id = j.value ->> 0 \
+         WHERE l.state = 'revoked' \
+         UNION ALL SELECT t.id FROM json_each($3) AS j JOIN revoked_tokens AS t ON t.id = j.value ->> 0",
+    postgres: "SELECT g.id FROM UNNEST($1::text[]) AS j (id) JOIN grants AS g ON g.id = j.id WHERE g.state <> 'active' \
+         UNION ALL SELECT l.id FROM UNNEST($2::text[]) AS j (id) JOIN leases AS l ON l.id = j.id \
+         WHERE l.state = 'revoked' \
+         UNION ALL SELECT t.id FROM UNNEST($3::text[]) AS j (id) JOIN revoked_tokens AS t ON t.id = j.id",
+};
+
 /// Set: level, place, hash.
 pub(super) const INSERT_NODES: Text = Text {
     sqlite: "INSERT INTO tree_nodes (level, place, hash) \

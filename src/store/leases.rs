@@ -1,8 +1,11 @@
 //! Leases, and the counter of live ones for each policy. The counter changes in the transaction that changes the
 //! lease, here and in the writer, so it is exact.
 
+use std::collections::HashSet;
+
+use super::set::Set;
 use super::statement::{Cells, Record};
-use super::{Page, ReadTx, StoreError, Tx};
+use super::{Page, ReadTx, StoreError, Tx, dialect};
 use crate::base::id::{GrantId, LeaseId, PrincipalId};
 use crate::base::time::Timestamp;
 use crate::model::lease::{Lease, LeaseState};
@@ -96,6 +99,21 @@ impl Tx {
 }
 
 impl ReadTx {
+    /// Which of these grants, leases and revocation ids may no longer be used: ended, or revoked.
+    pub async fn over(
+        &mut self,
+        grants: &HashSet<GrantId>,
+        leases: &HashSet<LeaseId>,
+        revocation_ids: &HashSet<String>,
+    ) -> Result<Vec<String>, StoreError> {
+        self.ask_each(dialect::OVER)
+            .bind_set(&Set::of(grants.iter().copied()))
+            .bind_set(&Set::of(leases.iter().copied()))
+            .bind_set(&Set::of(revocation_ids))
+            .all()
+            .await
+    }
+
     /// By id.
     pub async fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>, StoreError> {
         self.ask(select!("WHERE id = $1")).bind(id).one().await

@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use super::ask::{Refusal, ResolveAsk, ResolveOutcome, RevokeAsk, RevokeOutcome, RevokeTarget};
+pub use super::ask::{
+    ForwardKey, Forwarding, Refusal, ResolveAsk, ResolveOutcome, RevokeAsk, RevokeOutcome, RevokeTarget,
+};
 use super::batch::{self, Done};
 use super::{Store, StoreError};
 use crate::base::time::Clock;
@@ -68,7 +70,8 @@ impl Writer {
     /// [`StoreError::Busy`], [`StoreError::Stopped`], [`StoreError::ClockBehind`], and what the database says.
     pub async fn resolve(&self, ask: ResolveAsk) -> Result<ResolveOutcome, StoreError> {
         let nonce = ask.nonce.iter().flat_map(|(holder, nonce, _)| [holder, nonce]);
-        refuse_nul(nonce.chain(&ask.revocation_ids).chain([&ask.actor]))?;
+        let forward = ask.forward.iter().flat_map(|forward| [&forward.method, &forward.rule]);
+        refuse_nul(nonce.chain(&ask.revocation_ids).chain([&ask.actor]).chain(forward))?;
         wait(&self.hot, ask).await
     }
 

@@ -103,6 +103,17 @@ impl fmt::Display for Condition {
 pub(super) struct Check(pub(super) Vec<Vec<Condition>>);
 
 impl Check {
+    /// Whether the answer may depend on a request's method or path.
+    pub(super) fn is_of_request(&self) -> bool {
+        self.0.iter().flatten().any(|condition| match condition {
+            Condition::Is(subject, _) | Condition::Begins(subject, _) | Condition::Present(subject) => {
+                matches!(subject, Subject::Method | Subject::Path)
+            }
+            Condition::Holds(_) => true,
+            Condition::Before(_) | Condition::From(_) => false,
+        })
+    }
+
     /// Every moment at which this check may stop holding, even if other alternatives still do then.
     pub(super) fn moments(&self) -> impl Iterator<Item = Timestamp> {
         self.0.iter().flatten().filter_map(|condition| match condition {

@@ -100,6 +100,10 @@ fn read(walked: &Walked) -> Result<Claims, &'static str> {
             .parse()
             .map_err(|_| "its principal is not an id")?,
         holder,
+        issued: lifetime(walked)
+            .0
+            .ok_or("it does not say from when it is good")?
+            .plus(CLOCKS_DIFFER),
         expires: expires(facts)?,
         rights: rights(facts)?,
         audience: audience(walked)?,

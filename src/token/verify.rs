@@ -68,6 +68,8 @@ pub struct Authorized {
     pub pinned: Option<Name>,
     /// When the block that pins it ends; `None` if it does not pin, or pins without end.
     pub pinned_until: Option<Timestamp>,
+    /// Whether a block may look at the method or path of a request: then the answer is for that request alone.
+    pub by_request: bool,
 }
 
 impl Verified {
@@ -239,6 +241,12 @@ fn authorized(walked: &Walked, now: Timestamp) -> Authorized {
         until,
         pinned,
         pinned_until,
+        by_request: walked
+            .blocks
+            .iter()
+            .skip(1)
+            .flatten()
+            .any(super::condition::Check::is_of_request),
     }
 }
 

@@ -406,6 +406,16 @@ fn proxy(manifest: &Manifest, reader: &mut Reader<'_>) {
             let message = "a rule has a path that begins with `/` and a method in capitals";
             reader.wrong(&format!("/proxy/{list}/{index}"), message, None);
         }
+        let unknown = rule
+            .scope
+            .as_ref()
+            .filter(|scope| !manifest.scopes.contains_key(*scope));
+        if let Some(scope) = unknown {
+            let known = manifest.scopes.keys().map(crate::model::scope::Scope::as_str);
+            let fix = suggestion(scope.as_str(), known);
+            let message = format!("`{scope}` is not among the scopes");
+            reader.wrong(&format!("/proxy/{list}/{index}/scope"), message, fix);
+        }
     }
 }
 

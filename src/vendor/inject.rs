@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use url::Url;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::VendorError;
@@ -186,7 +186,7 @@ fn check_fields(manifest: &Manifest, fields: &[(String, SecretText)]) -> Result<
     }
 }
 
-fn destination(
+pub(super) fn destination(
     manifest: &Manifest,
     base_url: Option<&Url>,
     given: &[(String, String)],
@@ -268,7 +268,7 @@ fn params(params: &BTreeMap<String, String>) -> Values<'static> {
     })
 }
 
-fn plain(text: &Text, given: &BTreeMap<String, String>) -> Result<String, VendorError> {
+pub(super) fn plain(text: &Text, given: &BTreeMap<String, String>) -> Result<String, VendorError> {
     let text = text.render(&params(given))?.ok_or(VendorError::Base)?;
     Ok(text.to_string())
 }
@@ -278,7 +278,7 @@ fn auth(manifest: &Manifest) -> Value {
 }
 
 /// Refuses a manifest that differs from what the credential was sealed for, and any other place.
-fn admit(manifest: &Manifest, root: &RootSecret, url: &Url) -> Result<(), VendorError> {
+pub(super) fn admit(manifest: &Manifest, root: &RootSecret, url: &Url) -> Result<(), VendorError> {
     let sealed = &root.destination;
     let same = sealed.vendor == manifest.name().as_str()
         && sealed.auth == auth(manifest)
@@ -369,15 +369,13 @@ pub fn inject(slots: &[Slot], secret: &SecretText, url: &mut Url, headers: &mut 
                 headers.insert(AUTHORIZATION, basic(&with(user)?, &with(password)?)?);
             }
             Slot::Query { name, format } => {
-                let kept: Vec<(String, String)> = url
-                    .query_pairs()
-                    .filter(|(key, _)| key != name)
-                    .map(|(key, value)| (key.into_owned(), value.into_owned()))
-                    .collect();
-                url.query_pairs_mut()
-                    .clear()
-                    .extend_pairs(kept)
-                    .append_pair(name, &with(format)?);
+                // The other parameters stay byte for byte as they came.
+                let of_slot = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|(key, _)| key == *name);
+                let given = url.query().unwrap_or_default().split('&');
+                let kept: Vec<&str> = given.filter(|pair| !pair.is_empty() && !of_slot(pair)).collect();
+                let kept = kept.join("&");
+                url.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
+                url.query_pairs_mut().append_pair(name, &with(format)?);
             }
         }
     }
@@ -416,7 +414,7 @@ pub(super) fn placeholders(format: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Text before the next `{name}`, the name, and the text after it. Braces around anything else are text.
-fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     loop {
         let open = from + text.get(from..)?.find('{')?;

@@ -507,6 +507,12 @@ pub struct PathRule {
     pub method: Option<String>,
     /// The path, from the root of the host.
     pub path: String,
+    /// The scope a request needs; absent where the vendor has only one, or where any of them will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Whether the request may become a `WebSocket` (RFC 6455).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub websocket: bool,
 }
 
 /// `[mock]`: what a mock vendor needs and a manifest does not say.

@@ -33,6 +33,8 @@ mod payment;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod review;
 #[cfg(test)]
 mod run;

@@ -20,7 +20,7 @@ use crate::store::{StoreError, Tx};
 
 /// Reads what the asks touch.
 pub(super) async fn state(tx: &mut Tx, asks: &[&ResolveAsk]) -> Result<State, StoreError> {
-    let slots: HashSet<Slot> = asks.iter().map(|ask| (ask.grant, ask.item, ask.prim)).collect();
+    let slots: HashSet<Slot> = asks.iter().filter_map(|ask| ask.slot()).collect();
     let slots_set = slots.iter().fold(Set::default(), |set, (grant, item, prim)| {
         set.row().cell(*grant).cell(*item).cell(*prim)
     });

@@ -8,6 +8,9 @@ use crate::model::event::Event;
 use crate::model::lease::Lease;
 use crate::store::ask::{Refusal, ResolveAsk};
 
+/// A key goes out in a request that dekeys sends.
+const FORWARDED: &str = "request.forwarded";
+
 /// The event of a verdict; none for a wait.
 pub(super) fn event(verdict: &Verdict, ask: &ResolveAsk, now: Timestamp) -> Option<Event> {
     let mut data = facts(ask);
@@ -17,7 +20,12 @@ pub(super) fn event(verdict: &Verdict, ask: &ResolveAsk, now: Timestamp) -> Opti
             lease, version, fresh, ..
         } => {
             add_lease(&mut data, lease, *version);
-            let kind = if *fresh { "lease.created" } else { "lease.resolved" };
+            let used = if ask.forward.is_some() {
+                FORWARDED
+            } else {
+                "lease.resolved"
+            };
+            let kind = if *fresh { "lease.created" } else { used };
             (kind, lease.id.to_string())
         }
         Verdict::Unchanged { lease, version } => {
@@ -30,9 +38,18 @@ pub(super) fn event(verdict: &Verdict, ask: &ResolveAsk, now: Timestamp) -> Opti
             data.insert("root".to_owned(), text(&credential.root));
             ("lease.created", lease.id.to_string())
         }
+        Verdict::Root => {
+            data.insert("root".to_owned(), text(&ask.root));
+            (FORWARDED, ask.root.to_string())
+        }
         Verdict::Refused(refusal) => {
             add_refusal(&mut data, refusal);
-            ("lease.refused", ask.grant.to_string())
+            let kind = if ask.forward.is_some() {
+                "request.refused"
+            } else {
+                "lease.refused"
+            };
+            (kind, ask.grant.to_string())
         }
     };
     Some(Event {
@@ -53,7 +70,14 @@ fn facts(ask: &ResolveAsk) -> Map<String, Value> {
     data.insert("item".to_owned(), ask.item.into());
     data.insert("vendor".to_owned(), text(&ask.vendor));
     data.insert("policy".to_owned(), text(&ask.policy));
-    data.insert("prim".to_owned(), text(&ask.prim));
+    match &ask.forward {
+        None => drop(data.insert("prim".to_owned(), text(&ask.prim))),
+        Some(forward) => {
+            data.insert("method".to_owned(), forward.method.as_str().into());
+            data.insert("rule".to_owned(), forward.rule.as_str().into());
+            data.insert("class".to_owned(), forward.class.into());
+        }
+    }
     data
 }
 

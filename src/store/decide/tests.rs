@@ -230,6 +230,7 @@ impl Ids {
             actor: "pri_x".to_owned(),
             livemode: false,
             request_id: None,
+            forward: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
 use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::grant::GrantState;
-use dekeys::model::lease::LeaseState;
+use dekeys::model::lease::{Lease, LeaseState};
 use dekeys::model::payment::PurchaseState;
 use dekeys::model::policy::PolicyState;
 use dekeys::model::principal::PrincipalKind;
@@ -447,6 +447,12 @@ pub(super) async fn leases_are_counted(store: Store) {
         Err(StoreError::Transition { what: "lease", .. })
     ));
     assert_eq!(tx.leases_of_grant(grant.unverified.id).await.unwrap().len(), 3);
+    let set = |lease: &Lease| std::collections::HashSet::from([lease.id]);
+    let none = std::collections::HashSet::new();
+    let grants = std::collections::HashSet::from([grant.unverified.id]);
+    let over = tx.over(&grants, &set(&first), &none).await.unwrap();
+    assert_eq!(over, [first.id.to_string()], "the lease was revoked, the grant lives");
+    assert!(tx.over(&grants, &set(&second), &none).await.unwrap().is_empty());
     let filter = LeaseFilter {
         grant: Some(grant.unverified.id),
         prim: Some(second.prim),
@@ -464,7 +470,7 @@ pub(super) async fn leases_are_counted(store: Store) {
     assert_eq!(tx.leases(&filter, &none).await.unwrap(), []);
     assert_eq!(tx.counts().await.unwrap().live_leases, 1);
     let twice = lease(&grant.unverified, LeaseState::Pending);
-    let twice = dekeys::model::lease::Lease {
+    let twice = Lease {
         prim: second.prim,
         ..twice
     };
@@ -625,6 +631,10 @@ pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
         tx.token_revoked(&ids(&["bb", "aa"])).await.unwrap().as_deref(),
         Some("aa")
     );
+
+    let revoked = std::collections::HashSet::from(["aa".to_owned(), "bb".to_owned()]);
+    let over = tx.over(&[].into(), &[].into(), &revoked).await.unwrap();
+    assert_eq!(over, ["aa"]);
 
     assert_eq!(tx.sweep(later(60)).await.unwrap(), 0);
     assert_eq!(tx.sweep(later(61)).await.unwrap(), 3, "the token and two keys");

@@ -257,5 +257,6 @@ pub(super) fn ask(grant: &Grant, prim: PrincipalId) -> ResolveAsk {
         actor: prim.to_string(),
         livemode: false,
         request_id: None,
+        forward: None,
     }
 }

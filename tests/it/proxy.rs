@@ -1,0 +1,7 @@
+//! The injecting proxy, seen from both ends: from callers, and from a vendor that keeps every byte it gets.
+
+mod corpus;
+mod flow;
+mod raw;
+mod rights;
+mod scene;
