@@ -34,7 +34,11 @@ impl<S> Guarded<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.farewell.is_none() {
             let before = buffer.filled().len();
@@ -70,7 +74,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if bytes.iter().find(|slice| !slice.is_empty()).is_some_and(|slice| slice.starts_with(b"HTTP/1.1 101")) {
+        if bytes
+            .iter()
+            .find(|slice| !slice.is_empty())
+            .is_some_and(|slice| slice.starts_with(b"HTTP/1.1 101"))
+        {
             self.framing.state = State::Off;
         }
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
@@ -136,7 +144,10 @@ impl Framing {
                     };
                 }
                 State::Head | State::Size | State::Trailers => {
-                    let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+                    let end = bytes
+                        .iter()
+                        .position(|byte| *byte == b'\n')
+                        .map_or(bytes.len(), |at| at + 1);
                     let (line, rest) = bytes.split_at(end);
                     self.line.extend_from_slice(line);
                     bytes = rest;
@@ -273,7 +284,10 @@ mod tests {
             "Transfer-Encoding: xchunked\r\n",
         ] {
             for piece in [1, 10_000] {
-                assert!(!taken(&format!("POST / HTTP/1.1\r\n{fields}\r\nhello"), piece), "{fields}");
+                assert!(
+                    !taken(&format!("POST / HTTP/1.1\r\n{fields}\r\nhello"), piece),
+                    "{fields}"
+                );
             }
         }
         assert!(!taken("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 1));

@@ -260,7 +260,7 @@ async fn inject(
     let mut headers = HeaderMap::new();
     let (secret, object) = match released {
         Released::Root(committed) => {
-            let root = open_root(app, connected, vec![committed])?;
+            let root = open_root(app, connected, vec![committed]).await?;
             let secret = vendor::inject_root(manifest, base, &root, &mut url, &mut headers);
             (secret.map_err(unfit)?, connected.root.id.to_string())
         }

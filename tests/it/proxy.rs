@@ -1,5 +1,6 @@
 //! The injecting proxy, seen from both ends: from callers, and from a vendor that keeps every byte it gets.
 
+mod bounds;
 mod corpus;
 mod flow;
 mod raw;

@@ -1,5 +1,6 @@
 //! Bodies that flow, and where they are cut.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use dekeys::client::Request;
@@ -46,14 +47,21 @@ async fn events_pass_one_by_one_and_end_with_the_grant() {
             Piece::Hang,
         ]
     });
-    let (grant, token) = scene.grant(json!({ "reference": "dk://acme/messages:write" }), true).await;
+    let (grant, token) = scene
+        .grant(json!({ "reference": "dk://acme/messages:write" }), true)
+        .await;
     let mut stream = open(&scene, &token).await;
     let mut seen = Vec::new();
-    assert!(sees(&mut stream, &mut seen, b"data: one\n\n").await, "the first before the second was sent");
+    assert!(
+        sees(&mut stream, &mut seen, b"data: one\n\n").await,
+        "the first before the second was sent"
+    );
     next.notify_one();
     assert!(sees(&mut stream, &mut seen, b"data: two\n\n").await);
     let path = ["v1", "grants", &grant, "revoke"];
-    send(&scene.app.agent(), Request::post(&path).json(&json!({}))).await.good();
+    send(&scene.app.agent(), Request::post(&path).json(&json!({})))
+        .await
+        .good();
     assert!(!sees(&mut stream, &mut seen, b"0\r\n\r\n").await, "cut, not ended");
     scene.vendor.gone().await;
     scene.app.stop().await;
@@ -100,15 +108,24 @@ async fn a_web_socket_passes_both_ways_is_scrubbed_and_ends_with_the_grant() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
-    assert!(sees(&mut stream, &mut seen, b"************").await, "{}", String::from_utf8_lossy(&seen));
+    assert!(
+        sees(&mut stream, &mut seen, b"************").await,
+        "{}",
+        String::from_utf8_lossy(&seen)
+    );
     let text = String::from_utf8_lossy(&seen).into_owned();
-    assert!(text.starts_with("HTTP/1.1 101") && !text.contains(super::scene::KEY), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 101") && !text.contains(super::scene::KEY),
+        "{text}"
+    );
     // A masked text frame goes on as it is; the vendor sends it back.
     let frame = [0x81, 0x83, 1, 2, 3, 4, b'a' ^ 1, b'b' ^ 2, b'c' ^ 3];
     stream.write_all(&frame).await.unwrap();
     assert!(sees(&mut stream, &mut seen, &frame[6..]).await);
     let path = ["v1", "grants", &grant, "revoke"];
-    send(&scene.app.agent(), Request::post(&path).json(&json!({}))).await.good();
+    send(&scene.app.agent(), Request::post(&path).json(&json!({})))
+        .await
+        .good();
     assert!(!sees(&mut stream, &mut seen, b"never").await);
     scene.vendor.gone().await;
     until("the event", async || {
@@ -122,7 +139,9 @@ async fn a_web_socket_passes_both_ways_is_scrubbed_and_ends_with_the_grant() {
 #[tokio::test]
 async fn a_signed_body_that_is_another_does_not_reach_the_vendor_whole() {
     let scene = Scene::new().await;
-    let (_, token) = scene.grant(json!({ "reference": "dk://acme/messages:write" }), false).await;
+    let (_, token) = scene
+        .grant(json!({ "reference": "dk://acme/messages:write" }), false)
+        .await;
     let request = Request::at(http::Method::POST, "/p/acme/v1/messages".to_owned())
         .json(&json!({ "text": "hello" }))
         .bearer(dekeys::base::secret::SecretText::new(token));
@@ -130,13 +149,21 @@ async fn a_signed_body_that_is_another_does_not_reach_the_vendor_whole() {
     let now = dekeys::base::time::Clock::now(&dekeys::base::time::SystemClock::default());
     let agent = &scene.app.stage.cast.agent;
     let prepared = dekeys::client::prepare(&request, &address, Some(agent), None, now, "a-nonce-of-sixteen").unwrap();
-    let mut head = format!("POST {} HTTP/1.1\r\nHost: {}\r\n", prepared.url.path(), prepared.url.authority());
+    let mut head = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\n",
+        prepared.url.path(),
+        prepared.url.authority()
+    );
     for (name, value) in &prepared.headers {
-        head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+        write!(head, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
     }
     head.push_str("Content-Length: 16\r\n\r\n");
     let raw = scene.raw(format!("{head}{{\"text\":\"pwned\"}}").as_bytes()).await;
     assert!(raw.status() >= 400, "{}", raw.text());
-    assert!(scene.vendor.asked().iter().all(|asked| asked.body.len() < 16), "{:?}", scene.vendor.asked());
+    assert!(
+        scene.vendor.asked().iter().all(|asked| asked.body.len() < 16),
+        "{:?}",
+        scene.vendor.asked()
+    );
     scene.app.stop().await;
 }

@@ -38,6 +38,8 @@ pub(super) enum Piece {
     Forever(Vec<u8>),
     /// Nothing more until the other side goes away.
     Hang,
+    /// The connection ends here.
+    Close,
     /// Wait until the test says so.
     Until(Arc<tokio::sync::Notify>),
     /// The rest of the request's bytes back as they come.
@@ -157,6 +159,7 @@ async fn give(stream: &mut TcpStream, piece: Piece) -> bool {
             while stream.write_all(&bytes).await.is_ok() {}
             false
         }
+        Piece::Close => false,
         Piece::Hang => {
             let mut byte = [0u8; 1];
             let _gone = stream.read(&mut byte).await;
