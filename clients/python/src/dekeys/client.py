@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import httpx
 
@@ -20,7 +20,7 @@ from .keyfile import KeyFile
 from .lease import Cache, Resolved
 from .secret import Secret
 from .signature import SessionAuth, SignatureAuth
-from .token import Claims, PublicKeys
+from .token import Claims, Less, Narrowing, PublicKeys, Use
 from .verifier import Verifier
 
 if TYPE_CHECKING:
@@ -32,38 +32,46 @@ _Path = str | os.PathLike[str]
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError)
 
 
+class Options(TypedDict, total=False):
+    """What a client is made with."""
+
+    #: Signs requests. Without it and ``key_file`` only public things can be asked for.
+    key: KeyFile | None
+    #: The path of a file of ``dekeys key new``.
+    key_file: _Path | None
+    #: The prim's own name: tokens pinned to others are then refused before a request.
+    name: str | None
+    #: Sign with the key once in five minutes and by HMAC in between; worth it for many requests to one server.
+    sessions: bool
+    #: Seconds until a request is given up; 30 if absent.
+    timeout: float
+    #: How many keys are kept at most; 10,000 if absent.
+    cache_size: int
+
+
 class _Client:
     """What both clients are made of."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: KeyFile | None = None,
-        key_file: _Path | None = None,
-        name: str | None = None,
-        sessions: bool = False,
-        timeout: float = 30.0,
-        cache_size: int = 10_000,
-    ) -> None:
-        """A client of the server at ``url``.
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
+        """A client of the server at ``url``; see :class:`Options`.
 
-        ``key`` or ``key_file`` (of ``dekeys key new``) signs; without either only public things can be asked for.
-        ``name`` is the prim's own, so that tokens pinned to others are refused before a request. ``sessions``: sign
-        with the key once in five minutes and by HMAC in between; worth it for many requests to one server.
-        ``timeout`` is in seconds. Raises :class:`KeyFileError`, :class:`OSError` and :class:`ValueError`.
+        Raises :class:`KeyFileError`, :class:`OSError` and :class:`ValueError`.
         """
+        key, key_file = options.get("key"), options.get("key_file")
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"a client has no option {', '.join(sorted(unknown))}")
         self.url = address(url)
         if key is not None and key_file is not None:
             raise ValueError("give a key or a key file, not both")
         self._key = KeyFile.load(key_file) if key_file is not None else key
-        self._core = Core(name, Cache(cache_size))
+        self._core = Core(options.get("name"), Cache(options.get("cache_size", 10_000)))
         auth: httpx.Auth | None = None
         if self._key is not None:
-            auth = SessionAuth(self._key, self.url) if sessions else SignatureAuth(self._key)
+            auth = SessionAuth(self._key, self.url) if options.get("sessions") else SignatureAuth(self._key)
         self._options: dict[str, Any] = {
             "auth": auth,
-            "timeout": timeout,
+            "timeout": options.get("timeout", 30.0),
             "trust_env": False,
             "headers": {"accept": "application/json", "user-agent": "dekeys-python/0.1.0"},
         }
@@ -89,7 +97,7 @@ class _Client:
 class Dekeys(_Client):
     """A client that waits for its answers. May be used by several threads."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
         super().__init__(url, **options)
         self._http = httpx.Client(**self._options)
         self._lock = threading.Lock()
@@ -143,15 +151,15 @@ class Dekeys(_Client):
         """The instance's public keys; fetched anew every five minutes."""
         return self._run(self._core.keys())
 
-    def pin(self, token: str | Secret, prim: str, *, ttl: float | timedelta = tokens.DEFAULT_PIN, **less: Any) -> Secret:
+    def pin(self, token: str | Secret, prim: str, *, ttl: float | timedelta = tokens.DEFAULT_PIN, **less: Unpack[Less]) -> Secret:
         """Narrows a token to one prim for at most five minutes: what is handed to that prim. See :func:`narrow`."""
         return self._with_keys(lambda keys: tokens.pin(token, keys, prim, ttl=ttl, **less))
 
-    def narrow(self, token: str | Secret, **less: Any) -> Secret:
+    def narrow(self, token: str | Secret, **less: Unpack[Narrowing]) -> Secret:
         """Adds a block that allows less. See :func:`dekeys.narrow` for what it takes."""
         return self._with_keys(lambda keys: tokens.narrow(token, keys, **less))
 
-    def verify(self, token: str | Secret, reference: str | None = None, **asked: Any) -> Claims:
+    def verify(self, token: str | Secret, reference: str | None = None, **asked: Unpack[Use]) -> Claims:
         """Checks a token without asking the server about it. See :func:`dekeys.verify`; revocation is not seen."""
         return self._with_keys(lambda keys: tokens.verify(token, keys, reference, **asked))
 
@@ -242,7 +250,7 @@ class Dekeys(_Client):
 class AsyncDekeys(_Client):
     """A client for ``asyncio``; see :class:`Dekeys` for what each verb does."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
         super().__init__(url, **options)
         self._http = httpx.AsyncClient(**self._options)
         self._under_way: dict[tuple[str, str], asyncio.Task[Resolved]] = {}
@@ -286,16 +294,16 @@ class AsyncDekeys(_Client):
         return await self._run(self._core.keys())
 
     async def pin(
-        self, token: str | Secret, prim: str, *, ttl: float | timedelta = tokens.DEFAULT_PIN, **less: Any
+        self, token: str | Secret, prim: str, *, ttl: float | timedelta = tokens.DEFAULT_PIN, **less: Unpack[Less]
     ) -> Secret:
         """Narrows a token to one prim for at most five minutes."""
         return await self._with_keys(lambda keys: tokens.pin(token, keys, prim, ttl=ttl, **less))
 
-    async def narrow(self, token: str | Secret, **less: Any) -> Secret:
+    async def narrow(self, token: str | Secret, **less: Unpack[Narrowing]) -> Secret:
         """Adds a block that allows less."""
         return await self._with_keys(lambda keys: tokens.narrow(token, keys, **less))
 
-    async def verify(self, token: str | Secret, reference: str | None = None, **asked: Any) -> Claims:
+    async def verify(self, token: str | Secret, reference: str | None = None, **asked: Unpack[Use]) -> Claims:
         """Checks a token without asking the server about it."""
         return await self._with_keys(lambda keys: tokens.verify(token, keys, reference, **asked))
 

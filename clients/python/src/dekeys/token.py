@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import biscuit_auth
 
@@ -93,6 +93,40 @@ class Claims:
     revocation_ids: tuple[str, ...]
 
 
+class Less(TypedDict, total=False):
+    """What a narrower token may still do, beside the prim and the time. What is absent is not narrowed."""
+
+    vendors: Iterable[str]
+    scopes: Iterable[str]
+    #: ``resolve``, ``forward``, ``manage``.
+    uses: Iterable[str]
+    #: Compared byte by byte; forwarding only.
+    methods: Iterable[str]
+    #: At most 4, compared byte by byte: end one with ``/`` to mean a folder. Forwarding only.
+    path_prefixes: Iterable[str]
+
+
+class Narrowing(Less, total=False):
+    """What a narrower token may still do. What is absent is not narrowed."""
+
+    prims: Iterable[str]
+    #: Seconds from now.
+    ttl: float | timedelta | None
+
+
+class Use(TypedDict, total=False):
+    """One use that a token is checked for."""
+
+    #: ``resolve`` unless said otherwise, ``forward`` or ``manage``.
+    use: str
+    #: Which prim asks.
+    prim: str | None
+    method: str | None
+    path: str | None
+    #: The time, if not now.
+    now: datetime | None
+
+
 def read(token: str | Secret) -> Claims:
     """Reads a token without believing it: signatures are not checked. Raises :class:`TokenRefused`."""
     prefix, data = profile.decode(exposed(token).strip())
@@ -145,7 +179,7 @@ def narrow(
 
 
 def pin(
-    token: str | Secret, keys: PublicKeys, prim: str, *, ttl: float | timedelta = DEFAULT_PIN, **less: Any
+    token: str | Secret, keys: PublicKeys, prim: str, *, ttl: float | timedelta = DEFAULT_PIN, **less: Unpack[Less]
 ) -> Secret:
     """Narrows a token to one prim, as that prim needs it to resolve. ``ttl`` is at most 5 minutes.
 

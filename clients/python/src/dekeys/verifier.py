@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -23,7 +23,7 @@ from . import token as tokens
 from .errors import DekeysError, TokenRefused
 from .keyfile import base64url, unbase64url
 from .secret import Secret
-from .token import Claims, PublicKeys
+from .token import Claims, PublicKeys, Use
 
 #: The header of an answer that carries the statement about its body.
 STATEMENT = "dekeys-statement"
@@ -68,7 +68,7 @@ class Verifier:
         self._ended: dict[tuple[str, str], float] = {}
         self._as_of: float | None = None
 
-    def check(self, token: str | Secret, reference: str | None = None, **asked: Any) -> Claims:
+    def check(self, token: str | Secret, reference: str | None = None, **asked: Unpack[Use]) -> Claims:
         """Checks a token for one use, as :func:`dekeys.verify` does, and that it was not revoked.
 
         Raises :class:`TokenRefused`, with the reason ``revoked`` or ``feed_stale`` beside those of ``verify``.
