@@ -1,6 +1,7 @@
 """The instance the tests run against: `DEKEYS_DEV` is a file with the first line of `dekeys serve --dev --json`."""
 
 import asyncio
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from x402.http.clients import x402HttpxClient
 from x402.mechanisms.evm import EthAccountSigner
 from x402.mechanisms.evm.exact.register import register_exact_evm_client
 
-from dekeys import Dekeys, Grant, KeyFile
+from dekeys import Dekeys, Grant, KeyFile, Refused
 
 REFERENCE = "dk://demo/echo:read"
 
@@ -55,5 +56,9 @@ def buy(url: str, holder: KeyFile) -> Grant:
 
 
 @pytest.fixture
-def grant(dev, holder) -> Grant:
-    return buy(dev["url"], holder)
+def grant(dev, holder, agent):
+    bought = buy(dev["url"], holder)
+    yield bought
+    # The policy limits how many leases live at once.
+    with contextlib.suppress(Refused):
+        agent.revoke_grant(bought.id)
