@@ -1070,11 +1070,17 @@ export interface components {
              */
             audience: components["schemas"]["Name"][];
             /**
+             * @description Asks for tokens without a holder's key although the request is signed: bearer class. Whoever has such a token
+             *     can use it: unsigned through the proxy, where a policy says `bearer`, and nowhere else.
+             * @default false
+             */
+            bearer: boolean;
+            /**
              * Format: int64
              * @description How many resolves; the policy's most if absent.
              */
             max_resolves?: number | null;
-            /** @description The key the holder will sign with. Without one the tokens are bearer class. */
+            /** @description The key the holder will sign with; who signs this request, if absent. */
             public_key?: components["schemas"]["PublicKey"] | null;
             /**
              * @description Why, for the record and for approvers.
@@ -1331,6 +1337,8 @@ export interface components {
             object: string;
             /** @description Whom it belongs to. */
             principal: components["schemas"]["PrincipalId"];
+            /** @description That promise, in words. */
+            promise: string;
             /** @description The receipt of its purchase. */
             receipt?: components["schemas"]["ReceiptId"] | null;
             /** @description Where it stands. */
@@ -1501,6 +1509,11 @@ export interface components {
             /** @description Whether people approve each grant: `none`, `first` or `always`. */
             approval: string;
             /**
+             * @description For how long from its making an unsigned token may be used through the proxy; absent when only signed requests
+             *     are taken. Whoever has such a token can use it: a lesser promise than a token that is bound to a holder's key.
+             */
+            bearer?: components["schemas"]["Ttl"] | null;
+            /**
              * Format: int64
              * @description The most resolves one grant may have.
              */
@@ -1530,6 +1543,17 @@ export interface components {
             limit?: number | null;
             /** @description The id after which to go on. */
             starting_after?: string | null;
+        };
+        /** @description A method and a path that may, or may not, be forwarded. `*` is one segment, `**` any number; no method is every one. */
+        PathRule: {
+            /** @description The method; absent is every method. */
+            method?: string | null;
+            /** @description The path, from the root of the host. */
+            path: string;
+            /** @description The scope a request needs; absent where the vendor has only one, or where any of them will do. */
+            scope?: components["schemas"]["Scope"] | null;
+            /** @description Whether the request may become a `WebSocket` (RFC 6455). */
+            websocket?: boolean;
         };
         /** @description Where a version stands. A version that waits for approval exists only in its approval request. */
         PolicyState: "active" | "replaced";
@@ -1854,6 +1878,8 @@ export interface components {
         };
         /** @description A vendor as people see it. */
         VendorView: {
+            /** @description What may be forwarded to it. */
+            allow: components["schemas"]["PathRule"][];
             /** @description Whether a key of it can make further keys. */
             can_mint: boolean;
             /**

@@ -464,27 +464,6 @@ class VendorTest(TypedDict):
     """
 
 
-VendorView = TypedDict(
-    'VendorView',
-    {
-        'can_mint': bool,
-        'class': int,
-        'connected': NotRequired[Timestamp | None],
-        'evidence': str,
-        'hosts': list[str],
-        'manifest': Digest,
-        'name': Name,
-        'object': str,
-        'resale': str,
-        'root_fields': list[str],
-        'scopes': list[Scope],
-        'state': str,
-        'title': str,
-        'vendor_expiry': bool,
-    },
-)
-
-
 Verdict: TypeAlias = Literal['approve', 'deny']
 """
 Yes or no.
@@ -615,13 +594,18 @@ class BuyAsk(TypedDict, closed=True):
     """
     Prims the tokens are for; any that the policy names if absent.
     """
+    bearer: NotRequired[bool]
+    """
+    Asks for tokens without a holder's key although the request is signed: bearer class. Whoever has such a token
+    can use it: unsigned through the proxy, where a policy says `bearer`, and nowhere else.
+    """
     max_resolves: NotRequired[int | None]
     """
     How many resolves; the policy's most if absent.
     """
     public_key: NotRequired[PublicKey | None]
     """
-    The key the holder will sign with. Without one the tokens are bearer class.
+    The key the holder will sign with; who signs this request, if absent.
     """
     reason: NotRequired[str]
     """
@@ -833,6 +817,7 @@ GrantView = TypedDict(
         'livemode': bool,
         'object': str,
         'principal': PrincipalId,
+        'promise': str,
         'receipt': NotRequired[ReceiptId | None],
         'state': GrantState,
     },
@@ -970,25 +955,6 @@ class List4(TypedDict):
     """
 
 
-class List7(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[VendorView]
-    """
-    The entries, newest first.
-    """
-    has_more: bool
-    """
-    Whether older ones follow.
-    """
-    object: str
-    """
-    Always `list`.
-    """
-
-
 class Offer(TypedDict):
     """
     One thing that can be had.
@@ -997,6 +963,11 @@ class Offer(TypedDict):
     approval: str
     """
     Whether people approve each grant: `none`, `first` or `always`.
+    """
+    bearer: NotRequired[Ttl | None]
+    """
+    For how long from its making an unsigned token may be used through the proxy; absent when only signed requests
+    are taken. Whoever has such a token can use it: a lesser promise than a token that is bound to a holder's key.
     """
     max_resolves: int
     """
@@ -1025,6 +996,29 @@ class Offer(TypedDict):
     reference: Reference
     """
     What to ask for.
+    """
+
+
+class PathRule(TypedDict, closed=True):
+    """
+    A method and a path that may, or may not, be forwarded. `*` is one segment, `**` any number; no method is every one.
+    """
+
+    method: NotRequired[str | None]
+    """
+    The method; absent is every method.
+    """
+    path: str
+    """
+    The path, from the root of the host.
+    """
+    scope: NotRequired[Scope | None]
+    """
+    The scope a request needs; absent where the vendor has only one, or where any of them will do.
+    """
+    websocket: NotRequired[bool]
+    """
+    Whether the request may become a `WebSocket` (RFC 6455).
     """
 
 
@@ -1384,6 +1378,28 @@ class Status(TypedDict):
     """
 
 
+VendorView = TypedDict(
+    'VendorView',
+    {
+        'allow': list[PathRule],
+        'can_mint': bool,
+        'class': int,
+        'connected': NotRequired[Timestamp | None],
+        'evidence': str,
+        'hosts': list[str],
+        'manifest': Digest,
+        'name': Name,
+        'object': str,
+        'resale': str,
+        'root_fields': list[str],
+        'scopes': list[Scope],
+        'state': str,
+        'title': str,
+        'vendor_expiry': bool,
+    },
+)
+
+
 class V1GrantsPostResponse(GrantView):
     expires_in: NotRequired[int]
     token: NotRequired[str]
@@ -1552,6 +1568,25 @@ class List6(TypedDict):
     """
 
     data: list[ApprovalView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List7(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[VendorView]
     """
     The entries, newest first.
     """
