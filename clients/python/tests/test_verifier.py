@@ -152,6 +152,17 @@ def test_keys_of_another_instance_are_not_taken():
         Verifier(replace(KEYS, log="x+y"))
 
 
+def test_an_outage_is_said_once_and_its_end(prim, caplog):
+    with followed(prim) as verifier:
+        real, prim.url = prim.url, "http://127.0.0.1:9"
+        until(lambda: "cannot be read" in caplog.text)
+        verifier.verifier.max_age = 0.2
+        until(lambda: verifier.verifier.age > 0.5)
+        prim.url = real
+        until(lambda: "can be read again" in caplog.text)
+    assert caplog.text.count("cannot be read") == 1
+
+
 def test_a_task_follows_the_feed_too(dev, agent, grant):
     token = agent.pin(grant.token, "prim-echo")
 

@@ -285,10 +285,20 @@ export class Dekeys {
     const maxAge = options.maxAge === undefined ? {} : { maxAge: options.maxAge };
     const verifier = new Verifier(await this.keys(), { ...maxAge, onEnd });
     await this.#catchUp(verifier);
-    const timer = setInterval(() => {
-      // Tried again; meanwhile what is known gets old, and the verifier says so.
-      this.#catchUp(verifier).catch((error: Error) => process.emitWarning(`the revocation feed could not be read: ${error.message}`));
-    }, options.look ?? 1_000);
+    // Said once that the feed cannot be read, and once that it can again; in between it is tried without a word.
+    let outage = false;
+    const look = async (): Promise<void> => {
+      try {
+        await this.#catchUp(verifier);
+        if (outage) process.emitWarning("the revocation feed can be read again");
+        outage = false;
+      } catch (error) {
+        const why = (error as Error).message;
+        if (!outage) process.emitWarning(`the revocation feed cannot be read, so soon no token is good: ${why}`);
+        outage = true;
+      }
+    };
+    const timer = setInterval(() => void look(), options.look ?? 1_000);
     timer.unref();
     return Object.assign(verifier, { close: () => clearInterval(timer) });
   }

@@ -436,6 +436,23 @@ class _AsyncVendorAuth(_Vendor):
                 yield request
 
 
+class _Outage:
+    """Says once that the feed cannot be read, and once that it can again; in between it is tried without a word."""
+
+    def __init__(self) -> None:
+        self._lasts = False
+
+    def begins(self, error: DekeysError) -> None:
+        if not self._lasts:
+            log.warning("the revocation feed cannot be read, so soon no token is good: %s", error)
+        self._lasts = True
+
+    def ends(self) -> None:
+        if self._lasts:
+            log.warning("the revocation feed can be read again")
+        self._lasts = False
+
+
 class Followed:
     """A :class:`Verifier` that a thread keeps up to date: :meth:`check` tokens, and :meth:`close` it in the end."""
 
@@ -447,12 +464,13 @@ class Followed:
         self._thread.start()
 
     def _follow(self, client: Dekeys, look: float) -> None:
+        outage = _Outage()
         while not self._stopped.wait(look):
             try:
                 client._catch_up(self.verifier)
+                outage.ends()
             except DekeysError as error:
-                # Tried again; meanwhile what is known gets old, and the verifier says so.
-                log.warning("the revocation feed could not be read: %s", error)
+                outage.begins(error)
 
     def close(self) -> None:
         """Stops following. Within ``max_age`` no token is good any more."""
@@ -475,12 +493,14 @@ class AsyncFollowed:
         self._task = asyncio.ensure_future(self._follow(client, look))
 
     async def _follow(self, client: AsyncDekeys, look: float) -> None:
+        outage = _Outage()
         while True:
             await asyncio.sleep(look)
             try:
                 await client._catch_up(self.verifier)
+                outage.ends()
             except DekeysError as error:
-                log.warning("the revocation feed could not be read: %s", error)
+                outage.begins(error)
 
     async def close(self) -> None:
         """Stops following."""
