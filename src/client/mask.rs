@@ -203,7 +203,8 @@ mod tests {
                 let out = through(&mask, &[first, second]);
                 assert!(out.contains("[masked by dekeys]") && out.starts_with("before ") && out.ends_with(" after"));
                 let left: String = out.replace("[masked by dekeys]", "");
-                assert!(left.len() < 22, "{form}: {out}");
+                // What stands around it, and of base64 the groups that it shares with its neighbours.
+                assert!(left.len() <= "before  after".len() + 11, "{form}: {out}");
             }
         }
     }
