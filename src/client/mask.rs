@@ -2,14 +2,15 @@
 //!
 //! Found as they are and in the encodings in which programs print them: base64 and base64url at each alignment, hex,
 //! percent-encoded, escaped in JSON; and line by line, where they have lines. Not found: anything else that a program
-//! makes of a secret (reversed, in pieces, encrypted). It keeps keys out of logs by accident, not on purpose.
+//! makes of a secret (reversed, in pieces, encrypted); and in base64 up to two bytes at each end, which share a group
+//! with their neighbours. It keeps keys out of logs by accident, not on purpose.
 
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use crate::base::secret::SecretText;
@@ -19,6 +20,9 @@ pub const MASK: &[u8] = b"[masked by dekeys]";
 
 /// Shorter secrets are not looked for: they would be found in the middle of words.
 const SHORTEST: usize = 8;
+
+/// What RFC 3986 has encoded: all but letters, digits and `-._~`.
+const UNRESERVED_KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is looked for. Cheap to share.
 #[derive(Clone, Default)]
@@ -140,12 +144,29 @@ fn forms(secret: &SecretText) -> Vec<Zeroizing<Vec<u8>>> {
     }
     forms.push(plain(data_encoding::HEXLOWER.encode(text.as_bytes()).as_bytes()));
     forms.push(plain(data_encoding::HEXUPPER.encode(text.as_bytes()).as_bytes()));
-    forms.push(plain(
-        utf8_percent_encode(text, NON_ALPHANUMERIC).to_string().as_bytes(),
-    ));
+    for set in [NON_ALPHANUMERIC, UNRESERVED_KEPT] {
+        let encoded = Zeroizing::new(utf8_percent_encode(text, set).to_string());
+        forms.push(plain(lower_escapes(&encoded).as_bytes()));
+        forms.push(plain(encoded.as_bytes()));
+    }
     let quoted = Zeroizing::new(serde_json::to_string(text).unwrap_or_default());
-    forms.push(plain(quoted.trim_matches('"').as_bytes()));
+    let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = inner.unwrap_or_default();
+    forms.push(plain(inner.as_bytes()));
+    // Some writers of JSON escape slashes too.
+    forms.push(plain(Zeroizing::new(inner.replace('/', "\\/")).as_bytes()));
     forms
+}
+
+/// `%2f` for `%2F`, and the rest as it is.
+fn lower_escapes(encoded: &str) -> Zeroizing<String> {
+    let mut escape = 0u8;
+    let lower = encoded.chars().map(|letter| {
+        let within = escape > 0;
+        escape = if letter == '%' { 2 } else { escape.saturating_sub(1) };
+        if within { letter.to_ascii_lowercase() } else { letter }
+    });
+    Zeroizing::new(lower.collect())
 }
 
 fn plain(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -195,6 +216,9 @@ mod tests {
             data_encoding::HEXLOWER.encode(KEY.as_bytes()),
             data_encoding::HEXUPPER.encode(KEY.as_bytes()),
             utf8_percent_encode(KEY, NON_ALPHANUMERIC).to_string(),
+            "sk-CANARY%2F0123456789%2B%22x".to_owned(),
+            "sk-CANARY%2f0123456789%2b%22x".to_owned(),
+            "sk-CANARY\\/0123456789+\\\"x".to_owned(),
             serde_json::to_string(KEY).unwrap(),
         ] {
             let text = format!("before {form} after");
