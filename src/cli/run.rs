@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Format;
+use super::resolve::PIN;
 use super::token;
 use crate::base::secret::SecretText;
 use crate::base::time::Ttl;
@@ -129,7 +130,7 @@ async fn whole(args: &RunArgs, context: &mut Context<'_>) -> Result<u8, Failure>
     };
     match &args.env_file {
         Some(file) => keys::run(args, file, key, prim.as_ref(), context).await,
-        None => forwarding(args, key, prim.is_some(), context).await,
+        None => forwarding(args, key, prim, context).await,
     }
 }
 
@@ -151,30 +152,33 @@ async fn prim_name(context: &mut Context<'_>) -> Result<Option<Name>, Failure> {
 async fn forwarding(
     args: &RunArgs,
     key: Option<KeyFile>,
-    prim: bool,
+    prim: Option<Name>,
     context: &mut Context<'_>,
 ) -> Result<u8, Failure> {
     let unverified = token::read(args.agent_token.as_deref(), context)?;
     let about = inspect(&unverified, None)?;
-    fits(&about, key.as_ref(), prim, context)?;
+    fits(&about, key.as_ref(), prim.is_some(), context)?;
     let vendors = vendors(&about, &args.vendor)?;
     let variables = variables::all(&vendors, &args.env)?;
     let stand_in = guard::stand_in(context.world.random.as_ref());
     let masks = masks(args, &[&stand_in, &unverified], false, context);
+    // A prim's token must be pinned to it, for no longer than a pin is good.
+    let span = if prim.is_some() { args.ttl.min(PIN) } else { args.ttl };
     let narrowing = Narrowing {
+        prims: prim.iter().cloned().collect(),
         vendors: vendors.clone(),
         uses: vec![UseKind::Forward],
         methods: args.method.clone(),
         path_prefixes: args.path.clone(),
         ..Narrowing::default()
     };
-    let pass = pass::Pass::new(unverified, narrowing, args.ttl, context.now())?;
+    let pass = pass::Pass::new(unverified, narrowing, span, context.now())?;
     let client = context.client()?;
     let address = client.address().clone();
     // The signer signs with a key of its own; this one is for the guard.
     let guarded = key
         .as_ref()
-        .filter(|_| !args.keep_grant && !prim)
+        .filter(|_| !args.keep_grant && prim.is_none())
         .map(copy)
         .transpose()?;
     let signer = Signer::start(Parties {
@@ -296,7 +300,7 @@ fn ending(outcome: &Outcome) -> String {
 
 fn dead(keys: u64) -> String {
     match keys {
-        0 => "no key was out".to_owned(),
+        0 => "it had no key of its own".to_owned(),
         1 => "its key is dead".to_owned(),
         more => format!("its {more} keys are dead"),
     }
