@@ -5,5 +5,6 @@ mod agent;
 mod end;
 mod inject;
 mod prim;
+mod proxy;
 mod scene;
 mod signer;
