@@ -325,8 +325,8 @@ impl State {
                 Some(key) => reply::probed(&self.reading, &key),
                 None => refused(StatusCode::UNAUTHORIZED, "the key is not valid"),
             },
-            Asked::Route { index, which } => match self.truth.find(which) {
-                Some(key) => reply::routed(&self.reading, *index, &key),
+            Asked::Route { index, which, stream } => match self.truth.find(which) {
+                Some(key) => reply::routed(&self.reading, *index, &key, *stream),
                 None => refused(StatusCode::UNAUTHORIZED, "the key is not valid"),
             },
         }

@@ -27,6 +27,7 @@ use http::request::Parts as Head;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use sha2::{Digest as _, Sha256};
 
 use crate::base::egress::{Arriving, EgressError, Flowing};
 use crate::base::id::RequestId;
@@ -166,7 +167,12 @@ async fn identify(
         headers: &head.headers,
         body: if has_body { b"to come" } else { b"" },
     };
-    identify_streamed(&proxy.app, &parts, id).await
+    let (context, digest) = identify_streamed(&proxy.app, &parts, id).await?;
+    // A body that was taken away never comes, so it is missed here.
+    if !has_body && digest.is_some_and(|digest| Sha256::digest(b"").as_slice() != digest.as_slice()) {
+        return Err(Error::SignatureInvalid);
+    }
+    Ok((context, digest))
 }
 
 fn failed(vendor: &Name, error: &EgressError) -> Error {

@@ -88,6 +88,9 @@ pub(crate) struct CreateArgs {
     /// The key its holder will sign with: `ed25519:…` or a file; your key file's if absent
     #[arg(long, value_name = "KEY")]
     pub(crate) public_key: Option<String>,
+    /// Ask for tokens without a holder's key: whoever has one can use it, through the proxy where a policy says `bearer`
+    #[arg(long, conflicts_with = "public_key")]
+    pub(crate) bearer: bool,
     /// Repeat a request with the same key and it is done once; made if absent
     #[arg(long, value_name = "TEXT")]
     pub(crate) idempotency_key: Option<String>,
@@ -166,6 +169,7 @@ fn body(args: &CreateArgs) -> Result<Value, Failure> {
         "audience": args.audience,
         "reason": args.reason.as_deref().unwrap_or_default(),
         "public_key": public_key,
+        "bearer": args.bearer,
     });
     if let Some(members) = body.as_object_mut() {
         match args.references.as_slice() {

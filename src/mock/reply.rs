@@ -230,7 +230,7 @@ pub(super) fn probed(reading: &Reading, key: &MockKey) -> Reply {
 }
 
 /// The reply of a route of `[mock]`, when the key's scopes allow it.
-pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey) -> Reply {
+pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey, stream: bool) -> Reply {
     let Some(route) = reading.manifest.mock.routes.get(index) else {
         return json(StatusCode::NOT_FOUND, &error("no such path"));
     };
@@ -247,7 +247,26 @@ pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey) -> Reply {
     if !allowed {
         return json(StatusCode::FORBIDDEN, &error("the key has no such scope"));
     }
+    if stream && !route.events.is_empty() {
+        return streamed(&route.events);
+    }
     json(StatusCode::from_u16(route.status).unwrap_or_default(), &route.body)
+}
+
+/// Server-sent events; one with a `type` is named by it.
+fn streamed(events: &[Value]) -> Reply {
+    let event = |event: &Value| {
+        let name = event.get("type").and_then(Value::as_str);
+        let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+        let data = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
+        format!("{name}data: {data}\n\n")
+    };
+    let text: Vec<String> = events.iter().map(event).collect();
+    let mut reply = Response::new(Full::new(Bytes::from(text.concat())));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    reply
 }
 
 /// A body that says that all went well, where the vendor says so inside.

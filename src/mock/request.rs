@@ -43,7 +43,7 @@ pub(super) enum Asked {
     Revoke(Which),
     Probe(Which),
     Step { status: u16 },
-    Route { index: usize, which: Which },
+    Route { index: usize, which: Which, stream: bool },
 }
 
 /// A key that is asked for.
@@ -304,7 +304,9 @@ impl Reading {
         let index = routes
             .clone()
             .position(|route| same(route.method, &seen.parts.method) && self.at(&route.path, seen.path).is_some())?;
-        presented(seen).map(|which| Asked::Route { index, which })
+        let body = serde_json::from_slice::<Value>(seen.body).unwrap_or_default();
+        let stream = body.get("stream") == Some(&Value::Bool(true));
+        presented(seen).map(|which| Asked::Route { index, which, stream })
     }
 
     fn as_root(&self, operation: &'static str, seen: &Seen<'_>, read: impl Fn() -> Option<Asked>) -> Asked {

@@ -537,6 +537,9 @@ pub(crate) struct MockRoute {
     pub(crate) body: Value,
     /// The scope a key needs, where the vendor has scopes.
     pub(crate) scope: Option<Scope>,
+    /// What is answered as server-sent events to a request whose JSON says `"stream": true`; text is sent as it is.
+    #[serde(default)]
+    pub(crate) events: Vec<Value>,
 }
 
 impl Default for Shape {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::raw::{Piece, chunk, chunked};
 use super::scene::Scene;
+use crate::support::database::Intruder;
 use crate::support::{send, until};
 
 /// Reads until the bytes are there; `false` when the connection ends before.
@@ -62,6 +63,28 @@ async fn events_pass_one_by_one_and_end_with_the_grant() {
     send(&scene.app.agent(), Request::post(&path).json(&json!({})))
         .await
         .good();
+    assert!(!sees(&mut stream, &mut seen, b"0\r\n\r\n").await, "cut, not ended");
+    scene.vendor.gone().await;
+    scene.app.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_that_only_the_database_knows_of_cuts_too() {
+    let mut scene = Scene::new().await;
+    scene
+        .vendor
+        .answers(|_| vec![chunked(""), chunk(b"data: one\n\n"), Piece::Hang]);
+    let (grant, token) = scene
+        .grant(json!({ "reference": "dk://acme/messages:write" }), true)
+        .await;
+    let mut stream = open(&scene, &token).await;
+    let mut seen = Vec::new();
+    assert!(sees(&mut stream, &mut seen, b"data: one\n\n").await);
+    // As another instance writes it.
+    let mut database = Intruder::at(&scene.app).await;
+    database
+        .run(format!("UPDATE grants SET state = 'revoked' WHERE id = '{grant}'"))
+        .await;
     assert!(!sees(&mut stream, &mut seen, b"0\r\n\r\n").await, "cut, not ended");
     scene.vendor.gone().await;
     scene.app.stop().await;
@@ -157,6 +180,8 @@ async fn a_signed_body_that_is_another_does_not_reach_the_vendor_whole() {
     for (name, value) in &prepared.headers {
         write!(head, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
     }
+    let without = scene.raw(format!("{head}\r\n").as_bytes()).await;
+    assert_eq!(without.status(), 401, "the body was taken away: {}", without.text());
     head.push_str("Content-Length: 16\r\n\r\n");
     let raw = scene.raw(format!("{head}{{\"text\":\"pwned\"}}").as_bytes()).await;
     assert!(raw.status() >= 400, "{}", raw.text());
