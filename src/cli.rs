@@ -14,6 +14,7 @@ mod credential;
 mod curl;
 mod database;
 mod demo;
+mod events;
 mod exit;
 mod failure;
 mod grant;
@@ -200,6 +201,8 @@ enum Command {
     /// The audit log
     #[command(subcommand, after_help = audit::EXAMPLE)]
     Audit(audit::Audit),
+    /// What happens, as it happens
+    Events(events::EventsArgs),
     /// Receipts
     #[command(subcommand, after_help = receipt::EXAMPLE)]
     Receipt(receipt::Receipt),
@@ -338,6 +341,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Vendor(verb) => vendor::run(verb, context).await,
         Command::Principal(verb) => principal::run(verb, context).await,
         Command::Audit(verb) => audit::run(verb, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Receipt(verb) => receipt::run(verb, context).await,
         Command::Config(verb) => config::run(verb, context),
         Command::Api(args) => api::run(args, context).await,

@@ -5,6 +5,8 @@
 
 pub mod address;
 pub mod approval;
+#[cfg(feature = "server")]
+pub mod events;
 pub mod forward;
 pub mod inject;
 pub mod keys;

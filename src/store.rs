@@ -21,6 +21,7 @@ pub mod grants;
 pub mod instance;
 pub mod leases;
 mod migrate;
+mod news;
 pub mod nonces;
 pub mod policies;
 pub mod principals;
@@ -41,6 +42,7 @@ use std::time::Instant;
 
 use connect::Pools;
 pub use error::StoreError;
+use news::News;
 pub use tx::{ReadTx, Release, Tx};
 
 /// Which database holds the rows.
@@ -73,6 +75,7 @@ impl Page {
 #[derive(Clone)]
 pub struct Store {
     pools: Pools,
+    news: News,
     fatal: Arc<dyn Fn() + Send + Sync>,
     watched: watch::Watched,
 }
@@ -87,6 +90,7 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let store = Self {
             pools: connect::open(url).await?,
+            news: News::new(),
             fatal: Arc::new(|| std::process::abort()),
             watched: watch::Watched::default(),
         };

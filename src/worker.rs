@@ -15,6 +15,9 @@ use crate::service::{App, checkpoint, end, expire, keys, reconcile, recover, res
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
 
+/// How often the log is looked at for what other instances did.
+const FOLLOW: Duration = Duration::from_millis(250);
+
 /// How often timers are looked at; work that arrives wakes at once.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -54,6 +57,20 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = keys(&app) => {}
         () = upkeep(&app) => {}
         () = alarm(&app) => {}
+        () = follow(&app) => {}
+    }
+}
+
+/// Looks for what other instances put into a shared log, while somebody here follows it.
+async fn follow(app: &App) {
+    loop {
+        tokio::time::sleep(FOLLOW).await;
+        if app.store.is_followed() {
+            report(
+                "following the log",
+                app.store.look_for_news().await.map_err(Error::from),
+            );
+        }
     }
 }
 

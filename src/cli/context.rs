@@ -182,7 +182,8 @@ impl<'w> Context<'w> {
         Ok(reply)
     }
 
-    fn print_curl(&mut self, client: &Client, request: &Request) -> Result<(), Failure> {
+    /// Says how to send a request with curl.
+    pub(crate) fn print_curl(&mut self, client: &Client, request: &Request) -> Result<(), Failure> {
         let mut prepared = client.prepared(request)?;
         if request.hides_body() {
             // The digest of a secret that can be guessed is no secret's keeper.

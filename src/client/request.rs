@@ -172,7 +172,9 @@ pub fn prepare(
 ) -> Result<Prepared, SigError> {
     let url = address.url(&request.path, &request.query);
     let mut headers = request.headers.clone();
-    headers.insert("accept", HeaderValue::from_static("application/json"));
+    if !headers.contains_key("accept") {
+        headers.insert("accept", HeaderValue::from_static("application/json"));
+    }
     if request.body.is_some() {
         headers.insert("content-type", HeaderValue::from_static("application/json"));
     }

@@ -19,10 +19,14 @@ use crate::httpsig::{KeyFile, SigError};
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// For answers that go on: in place of the time one request may take.
+const WHOLE_LIFE: Duration = Duration::from_hours(24 * 365);
+
 /// A client of one address.
 pub struct Client {
     address: Address,
     http: reqwest::Client,
+    timeout: Duration,
     signer: Option<KeyFile>,
     login: Option<SecretText>,
     clock: Arc<dyn Clock>,
@@ -92,6 +96,7 @@ impl Client {
         }
         Ok(Self {
             http: builder.build().map_err(|_| ClientError::Setup)?,
+            timeout,
             address,
             signer,
             login,
@@ -163,15 +168,39 @@ impl Client {
     /// # Errors
     /// The ways of no answer.
     pub async fn send_any(&self, request: &Request) -> Result<Reply, ClientError> {
+        let sent = self.addressed(request)?.send().await;
+        self.read(sent.map_err(|error| self.lost(&error))?).await
+    }
+
+    /// Opens an answer that goes on: its head is read, and it may take as long as it likes.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(super) async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
+        let sent = self.addressed(request)?.timeout(WHOLE_LIFE).send();
+        let answer = match tokio::time::timeout(self.timeout, sent).await {
+            Ok(answer) => answer.map_err(|error| self.lost(&error))?,
+            Err(_) => return Err(ClientError::Lost(self.address.clone())),
+        };
+        if answer.status().as_u16() == 200 {
+            return Ok(answer);
+        }
+        let status = answer.status().as_u16();
+        let reply = self.read(answer).await?;
+        self.check(reply)?;
+        Err(self.foreign(status))
+    }
+
+    fn addressed(&self, request: &Request) -> Result<reqwest::RequestBuilder, ClientError> {
         let prepared = self.prepared(request)?;
-        let sent = self
+        Ok(self
             .http
             .request(request.method.clone(), prepared.url)
             .headers(prepared.headers)
-            .body(request.body().to_vec())
-            .send()
-            .await;
-        let mut answer = sent.map_err(|error| self.lost(&error))?;
+            .body(request.body().to_vec()))
+    }
+
+    async fn read(&self, mut answer: reqwest::Response) -> Result<Reply, ClientError> {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.lost(&error))? {

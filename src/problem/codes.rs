@@ -70,6 +70,10 @@ codes! {
         cause "The address or the id does not exist, or it belongs to somebody else: both are answered alike."
         fix "Check the id, and that you act as its owner (`dekeys whoami`)."
         example "there is no grant `grt_01KAG4C1B2T5Q3V7X9Z0A1B2C3`";
+    EVENT_GONE = 410 1 false "event_gone" "the place to go on from is not in the log"
+        cause "The event named by `Last-Event-ID` or `starting_after` is older than what the log keeps, or of another instance."
+        fix "Begin anew without it, and read with `since` what was missed."
+        example "the log of this instance does not hold the event to go on after";
     METHOD_NOT_ALLOWED = 405 1 false "method_not_allowed" "the method does not fit the address"
         cause "The address exists, but not with this method."
         fix "Use a method of the `Allow` header."

@@ -78,6 +78,9 @@ pub enum Error {
     /// Nothing with that id, or not the caller's.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// The event after which somebody wants to go on is not in the log of this instance.
+    #[error("the log of this instance does not hold the event to go on after")]
+    EventGone,
     /// The request makes no sense.
     #[error("{message}")]
     Invalid {

@@ -68,7 +68,8 @@ impl Flows {
         }
     }
 
-    fn token(&self) -> CancellationToken {
+    /// Cancelled when all open answers must end.
+    pub(super) fn token(&self) -> CancellationToken {
         self.end.lock().clone()
     }
 }
@@ -95,11 +96,14 @@ pub fn place(app: &App, context: &Context) -> Result<Place, Error> {
     })
 }
 
+/// How long an open answer may go on to say its last once all must end: what was committed before is still told.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Completes when an open answer must end.
 pub async fn ends(app: App, context: Context) {
     let token = app.flows().token();
     tokio::select! {
-        () = token.cancelled() => {}
+        () = token.cancelled() => tokio::time::sleep(LAST_WORDS).await,
         () = right_ends(&app, &context) => {}
     }
 }

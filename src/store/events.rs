@@ -7,7 +7,7 @@
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError};
 use crate::base::id::EventId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -19,6 +19,9 @@ macro_rules! select {
     };
 }
 pub(super) use select;
+
+/// Longer than any commit takes.
+const LONGEST_COMMIT: Ttl = Ttl::from_mins(1);
 
 /// One event as kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct EventFilter {
     pub after_n: Option<i64>,
     /// Earlier than this place on the chain.
     pub before_n: Option<i64>,
+    /// At this place on the chain or later, whatever the order.
+    pub from_n: Option<i64>,
 }
 
 /// The digest of event `n` with this body, after the event with digest `prev`.
@@ -86,9 +91,31 @@ impl ReadTx {
             .filter(" AND actor = ", filter.actor.as_ref())
             .filter(" AND n > ", filter.after_n)
             .filter(" AND n < ", filter.before_n)
+            .filter(" AND n >= ", filter.from_n)
             .filter(order, Some(limit))
             .all()
             .await
+    }
+
+    /// A place on the chain before which nothing happened at `at` or later. Events are on the chain in the order of
+    /// their commits, which is that of their times but for the length of a commit: callers look at the times too.
+    pub async fn events_since(&mut self, at: Timestamp) -> Result<i64, StoreError> {
+        let at = at.minus(LONGEST_COMMIT);
+        let (mut low, mut high) = (1, self.chain_head().await?.0.saturating_add(1));
+        while low < high {
+            let middle = low.midpoint(high);
+            let created: Option<i64> = self
+                .ask("SELECT created FROM events WHERE n >= $1 ORDER BY n LIMIT 1")
+                .bind(middle)
+                .one()
+                .await?;
+            if created.is_some_and(|created| created < at.as_millis()) {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
     }
 
     /// The number and digest of the latest event; 0 and zeros before the first.

@@ -190,6 +190,7 @@ impl Tx {
         };
         self.store.watched.see(outcome)?;
         self.store.watched.recorded(events);
+        self.store.news.tell(self.head.n);
         Ok(())
     }
 }

@@ -27,6 +27,8 @@ mod keys;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod notices;
+#[cfg(test)]
 mod numbering;
 #[cfg(test)]
 mod payment;

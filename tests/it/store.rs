@@ -74,6 +74,7 @@ conformance! {
         the_tree_grows_by_compare_and_set
         a_reader_sees_one_moment_and_does_not_wait
         writers_take_turns
+        followers_hear_of_every_commit
         migrations_run_once;
     resolves:
         a_key_is_made_awaited_and_released

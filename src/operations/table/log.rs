@@ -4,6 +4,7 @@ use super::super::{Group, Operation, Who, openapi};
 use super::shape;
 use crate::service::audit::{CheckpointView, EventView, EventsAsk, ProofView, Verification};
 use crate::service::enroll::List;
+use crate::service::follow::{EventList, FollowAsk};
 
 const GET: Operation = Operation {
     group: Group::Log,
@@ -22,6 +23,17 @@ pub(super) static OPERATIONS: &[Operation] = &[
         who: Who::Person,
         query: Some(shape::<EventsAsk>),
         output: Some(shape::<List<EventView>>),
+        ..GET
+    },
+    Operation {
+        id: "followEvents",
+        path: "/v1/events",
+        summary: "What happens: a list, newest first, or a stream that goes on",
+        who: Who::Holder,
+        query: Some(shape::<FollowAsk>),
+        output: Some(shape::<EventList>),
+        stream: true,
+        problems: &["event_gone"],
         ..GET
     },
     Operation {

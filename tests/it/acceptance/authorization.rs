@@ -53,7 +53,9 @@ fn fits(operation: &Operation, statuses: &[u16]) {
     for (caller, status) in CALLERS.iter().zip(statuses) {
         assert!(*status < 500, "{} for {caller}: {status}", operation.id);
         // A list shows strangers and others an empty page of their own.
-        let own_list = operation.who == Who::Holder && operation.id == "listGrants" && *caller != "nobody";
+        let own_list = operation.who == Who::Holder
+            && ["listGrants", "followEvents"].contains(&operation.id)
+            && *caller != "nobody";
         assert!(
             may(caller) || own_list || out(*status),
             "{} for {caller}: {status}",

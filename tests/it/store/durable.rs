@@ -253,3 +253,33 @@ pub(super) async fn migrations_run_once(store: Store) {
     assert_eq!(store.migrations().await.unwrap().0, applied);
     assert!(matches!(store.engine(), Engine::Sqlite | Engine::Postgres));
 }
+
+pub(super) async fn followers_hear_of_every_commit(store: Store) {
+    assert!(!store.is_followed());
+    let mut news = store.news();
+    assert!(store.is_followed());
+    for at in [10_000, 200_000, 300_000] {
+        let mut event = samples::event("a.b", "x");
+        event.timestamp = dekeys::base::time::Timestamp::from_millis(at);
+        store.begin().await.unwrap().commit(&[event], &[]).await.unwrap();
+    }
+    assert_eq!(
+        *news.borrow_and_update(),
+        3,
+        "what this process commits is told by itself"
+    );
+    store.begin().await.unwrap().commit(&[], &[]).await.unwrap();
+    assert!(!news.has_changed().unwrap(), "no event, no news");
+    // Another one on the same database is not told; it looks.
+    store.look_for_news().await.unwrap();
+    assert_eq!(*news.borrow(), 3);
+    let mut tx = store.read().await.unwrap();
+    let mut since = async |millis| {
+        tx.events_since(dekeys::base::time::Timestamp::from_millis(millis))
+            .await
+            .unwrap()
+    };
+    assert_eq!(since(0).await, 1);
+    assert_eq!(since(250_000).await, 2, "the length of a commit earlier than asked for");
+    assert_eq!(since(900_000).await, 4, "nothing yet");
+}
