@@ -28,6 +28,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::base::id::RequestId;
 use crate::operations::{Group, Method, Operation, Who, operations};
@@ -151,10 +153,14 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
     let app = &surface.app;
     let since = Instant::now();
     let id = RequestId::new(app.now(), app.random.as_ref());
-    let outcome = match input::read(surface, operation, path, request).await {
-        Err(refused) => Err(refused),
-        Ok(input) => in_time(surface, operation, input, id).await,
+    // All that is logged while the request is worked on names it.
+    let span = tracing::info_span!("request", request = %id, operation = operation.id, caller = Empty);
+    let work = async {
+        let input = input::read(surface, operation, path, request).await?;
+        in_time(surface, operation, input, id).await
     };
+    let outcome = work.instrument(span.clone()).await;
+    let code = outcome.as_ref().err().map(|refused| refused.problem().code.code);
     let response = answer::write(app, id, outcome);
     app.metrics().answered(
         operation.method.as_str(),
@@ -162,7 +168,19 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
         response.status().as_u16(),
         since.elapsed(),
     );
+    span.in_scope(|| tell(operation, response.status().as_u16(), code, since.elapsed()));
     response
+}
+
+/// A line for each request. What only looks, and the hot path, whose releases are on record anyway, are told at `debug`
+/// when all is well.
+fn tell(operation: &Operation, status: u16, code: Option<&'static str>, took: Duration) {
+    let duration_ms = took.as_secs_f64() * 1000.0;
+    if status < 400 && (operation.method == Method::Get || operation.id == "resolve") {
+        tracing::debug!(status, duration_ms, "answered");
+    } else {
+        tracing::info!(status, code, duration_ms, "answered");
+    }
 }
 
 /// Performs within the time one request may take. What changes something is not broken off when that is over: it goes
@@ -186,10 +204,11 @@ async fn in_time(
     if operation.method == Method::Get {
         return Err(Refused::late_read(limit));
     }
-    tokio::spawn(async move {
+    let rest = async move {
         let code = work.await.err().map(|refused| refused.problem().code.code);
-        tracing::warn!(request = %id, operation = operation.id, code, "a request was answered before its work ended");
-    });
+        tracing::warn!(code, "a request was answered before its work ended");
+    };
+    tokio::spawn(rest.in_current_span());
     Err(charging
         .grant()
         .map_or_else(|| Refused::late(limit), |grant| Error::PaymentUnknown(grant).into()))
@@ -212,6 +231,9 @@ async fn perform(
         caller::identify(app, &input.parts(), input.bearer(), id).await?
     };
     context.charging = charging;
+    if let Some(principal) = context.caller.principal() {
+        Span::current().record("caller", tracing::field::display(principal.id));
+    }
     dispatch(app, operation, context, input).await
 }
 

@@ -3,6 +3,7 @@
 
 pub mod openapi;
 mod table;
+pub mod texts;
 
 use schemars::{Schema, SchemaGenerator};
 

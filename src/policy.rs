@@ -4,6 +4,7 @@
 //!
 //! Not decided here: limits that need a count (`limits`, uses, leases); the store's writer keeps those.
 
+mod amend;
 mod decide;
 mod diff;
 mod document;
@@ -12,6 +13,7 @@ mod finding;
 mod fit;
 mod parse;
 
+pub use amend::amend;
 pub use decide::{Ask, Chosen, Decision, Denial, RULES, Terms, choose, decide, decide_unpaid};
 pub use diff::{Change, Diff, Effect, diff};
 pub use explain::{Answer, Explanation, Step, explain};

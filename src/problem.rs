@@ -242,6 +242,11 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after_secs() {
             set("retry_after", json!(seconds));
+            let words = format!("wait {seconds} s and send the same request again");
+            let wait = json!({ "way": "wait", "words": words, "seconds": seconds });
+            if let Value::Array(ways) = body.entry("ways").or_insert_with(|| json!([])) {
+                ways.push(wait);
+            }
         }
         Value::Object(body)
     }
@@ -327,6 +332,7 @@ mod tests {
                 "detail": "61st resolve in this minute", "code": "rate_limited", "retryable": true,
                 "fix": RATE_LIMITED.fix, "doc_url": "http://127.0.0.1:8402/problems/rate-limited",
                 "instance": id, "request_id": id, "param": "references", "retry_after": 12, "limit": 60,
+                "ways": [{ "way": "wait", "words": "wait 12 s and send the same request again", "seconds": 12 }],
                 "errors": [{ "pointer": "/references/0", "message": "too many" }],
             })
         );

@@ -42,6 +42,7 @@ pub mod session;
 pub mod status;
 pub mod stream;
 pub mod unseal;
+pub mod ways;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -15,6 +15,7 @@ use crate::base::time::Ttl;
 use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::error::Error;
+use crate::service::ways::Way;
 
 /// The version of the interface, answered with each reply.
 const INTERFACE: &str = "2026-11-20";
@@ -162,6 +163,16 @@ fn headers_of(error: &Error) -> Vec<(&'static str, String)> {
 }
 
 impl Refused {
+    /// With ways forward, beside the one that every answer with `Retry-After` has.
+    pub(super) fn with_ways(mut self, ways: &[Way]) -> Self {
+        if let Ok(Value::Array(ways)) = serde_json::to_value(ways)
+            && !ways.is_empty()
+        {
+            self.problem.extra.insert("ways".to_owned(), Value::Array(ways));
+        }
+        self
+    }
+
     pub(super) fn problem(&self) -> &Problem {
         &self.problem
     }

@@ -9,7 +9,7 @@ use crate::service::buy::{self, BuyAsk, Presented, request_digest};
 use crate::service::caller::Context;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::error::Error;
-use crate::service::{credential, grant, lease, offer};
+use crate::service::{credential, grant, lease, offer, ways};
 
 /// Hands an operation of this part to its verb.
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
@@ -60,7 +60,13 @@ pub(super) async fn create(app: &App, context: &Context, input: &Input) -> Resul
     {
         return Err(Error::invalid("/Idempotency-Key", "an idempotency key has 1 to 255 characters").into());
     }
-    let bought = buy::buy(app, context.clone(), ask, presented).await?;
+    let bought = match buy::buy(app, context.clone(), ask.clone(), presented).await {
+        Ok(bought) => bought,
+        Err(error) => {
+            let ways = ways::for_grant(app, context, &ask, &error).await;
+            return Err(Refused::from(error).with_ways(&ways));
+        }
+    };
     let status = if bought.replayed { 200 } else { 201 };
     let mut answer = resolve::grant(app, status, &bought.grant, bought.token.as_ref())?;
     if let Some(response) = bought.payment_response {

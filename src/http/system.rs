@@ -7,6 +7,7 @@ use super::input::Input;
 use super::{people, resolve};
 use crate::base::secret::SecretText;
 use crate::metrics;
+use crate::operations::texts;
 use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::caller::Context;
@@ -49,6 +50,10 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "readyz" => Ok(readyz(app).await),
         "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
         "metrics" => Ok(Answer::typed(metrics::CONTENT_TYPE, measure::scrape(app).await)),
+        "llms" => Ok(Answer::text(&texts::llms())),
+        "llmsFull" => Ok(Answer::text(&texts::llms_full())),
+        "skill" => Ok(Answer::markdown(texts::SKILL.to_owned())),
+        "functions" => Ok(Answer::value(200, &texts::functions())),
         "problem" => problem(input),
         "publicKeys" => public_keys(app),
         "sealStatus" => seal_status(app),

@@ -163,6 +163,13 @@ fn problem_schema() -> Value {
             "doc_url": { "type": "string" },
             "param": { "type": "string" },
             "errors": { "type": "array", "items": { "type": "object" } },
+            "ways": {
+                "type": "array",
+                "description": "ways forward, each ready to be taken: `pay`, `ask` (a request to send), `narrow`, `wait`",
+                "items": { "type": "object", "required": ["way", "words"], "properties": {
+                    "way": { "enum": ["pay", "ask", "narrow", "wait"] }, "words": { "type": "string" },
+                } },
+            },
         },
     })
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use dekeys::config::reference;
 use dekeys::metrics;
 use dekeys::operations::openapi::document;
+use dekeys::operations::texts;
 use dekeys::problem::all_pages;
 use serde_json::Value;
 
@@ -57,6 +58,15 @@ fn the_page_of_commands_is_what_the_command_line_says() {
 fn the_openapi_document_is_what_the_operations_say() {
     let document = serde_json::to_string_pretty(&sorted(document())).unwrap();
     holds("docs/openapi.json", &format!("{document}\n"));
+}
+
+#[test]
+fn the_texts_for_agents_are_what_the_operations_say() {
+    holds("docs/llms.txt", &texts::llms());
+    holds("docs/llms-full.txt", &texts::llms_full());
+    holds("docs/skill.md", texts::SKILL);
+    let functions = serde_json::to_string_pretty(&sorted(texts::functions())).unwrap();
+    holds("docs/functions.json", &format!("{functions}\n"));
 }
 
 #[test]

@@ -54,3 +54,5 @@ mod token;
 mod vault;
 #[cfg(test)]
 mod vendor;
+#[cfg(test)]
+mod ways;

@@ -49,6 +49,30 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..GET
     },
     Operation {
+        id: "llms",
+        path: "/llms.txt",
+        summary: "What is here, for a model to read first",
+        ..GET
+    },
+    Operation {
+        id: "llmsFull",
+        path: "/llms-full.txt",
+        summary: "Everything an agent needs to know, on one page",
+        ..GET
+    },
+    Operation {
+        id: "skill",
+        path: "/skill.md",
+        summary: "How an agent gets and uses a grant",
+        ..GET
+    },
+    Operation {
+        id: "functions",
+        path: "/functions.json",
+        summary: "The operations an agent needs, as tools for a model",
+        ..GET
+    },
+    Operation {
         id: "metrics",
         path: "/metrics",
         summary: "What is counted and timed, as Prometheus reads it",

@@ -13,7 +13,7 @@ use dekeys::mock::Fault;
 use dekeys::operations::{Method, operations};
 use dekeys::setup::stage::PRIM;
 use dekeys::telemetry;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::metrics::scrape;
 use crate::support::purse::Wallet;
@@ -66,6 +66,7 @@ fn the_key_of_a_vendor_is_nowhere_but_with_its_prim() {
     runtime.shutdown_timeout(std::time::Duration::from_secs(10));
     let logs = sink.0.lock().unwrap().clone();
     assert!(logs.len() > 100_000, "only {} bytes of logs were caught", logs.len());
+    each_request_has_its_line(&logs);
 
     let mut places: BTreeMap<String, Vec<u8>> = life.answers;
     places.insert("the logs".to_owned(), logs);
@@ -80,6 +81,34 @@ fn the_key_of_a_vendor_is_nowhere_but_with_its_prim() {
             assert!(spellings.is_empty(), "a secret is in {place}, as {spellings:?}");
         }
     }
+}
+
+/// Which operation, for which request, with which outcome, and how long it took.
+fn each_request_has_its_line(logs: &[u8]) {
+    let lines = logs.split(|byte| *byte == b'\n');
+    let answered = lines
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|line| line["message"] == "answered");
+    let told = |line: &Value, status: u64, operation: &str| {
+        line["status"] == status
+            && line["span"]["operation"] == operation
+            && line["span"]["request"]
+                .as_str()
+                .is_some_and(|id| id.starts_with("req_"))
+            && line["duration_ms"].is_f64()
+    };
+    let lines: Vec<Value> = answered.collect();
+    let bought = lines.iter().find(|line| told(line, 201, "createGrant")).unwrap();
+    assert_eq!(bought["level"], "INFO");
+    let quoted = lines.iter().find(|line| told(line, 402, "createGrant")).unwrap();
+    assert_eq!(
+        (&quoted["level"], &quoted["code"]),
+        (&json!("INFO"), &json!("payment_required"))
+    );
+    let released = lines.iter().find(|line| told(line, 200, "resolve")).unwrap();
+    assert_eq!(released["level"], "DEBUG");
+    let caller = released["span"]["caller"].as_str();
+    assert!(caller.is_some_and(|caller| caller.starts_with("pri_")), "{released}");
 }
 
 struct Life {
