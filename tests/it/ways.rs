@@ -15,9 +15,11 @@ fn way(seen: &Seen, name: &str) -> Option<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_draft_in_a_refusal_is_sent_approved_and_then_the_request_passes() {
     let app = TestApp::with(&policy("demo-readers", "echo:read", &[PRIM], ""), |_| {}).await;
+    let crawler = app.enroll("crawler", "agent").await;
+    let agent = || app.client(Some(&crawler));
     let wish = json!({ "reference": WRITE, "ttl": "40m", "reason": "to write the nightly echo" });
     let ask = || Request::post(&["v1", "grants"]).json(&wish);
-    let refused = send(&app.agent(), ask()).await;
+    let refused = send(&agent(), ask()).await;
     refused.is(403, "policy_not_approved");
     let narrow = way(&refused, "narrow").unwrap();
     assert_eq!(
@@ -27,7 +29,7 @@ async fn the_draft_in_a_refusal_is_sent_approved_and_then_the_request_passes() {
     let draft = way(&refused, "ask").unwrap()["request"].clone();
     let path = draft["path"].as_str().unwrap().to_owned();
     let method = draft["method"].as_str().unwrap().parse().unwrap();
-    let asked = send(&app.agent(), Request::at(method, path).json(&draft["body"])).await;
+    let asked = send(&agent(), Request::at(method, path).json(&draft["body"])).await;
     assert_eq!(asked.status, 202, "{}", asked.json);
     let id = asked.text("/approval");
     for (_, key) in &app.stage.cast.approvers {
@@ -39,7 +41,7 @@ async fn the_draft_in_a_refusal_is_sent_approved_and_then_the_request_passes() {
         let vote = Request::post(&["v1", "approvals", &id, "reviews"]).json(&review);
         send(&client, vote).await.good();
     }
-    let granted = send(&app.agent(), ask()).await;
+    let granted = send(&agent(), ask()).await;
     assert_eq!(granted.status, 201, "{}", granted.json);
     app.stop().await;
 }
