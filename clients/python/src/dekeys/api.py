@@ -183,6 +183,33 @@ class Finding(TypedDict):
     """
 
 
+class FollowAsk(TypedDict, closed=True):
+    """
+    Which events.
+    """
+
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent. Not for a stream.
+    """
+    object: NotRequired[str | None]
+    """
+    Only about this id.
+    """
+    since: NotRequired[str | None]
+    """
+    Only what happened since: a time (RFC 3339), or a span before now such as `1h`.
+    """
+    starting_after: NotRequired[str | None]
+    """
+    The id of the event after which to go on: backwards in a list, forwards in a stream.
+    """
+    types: NotRequired[str | None]
+    """
+    Types, separated by commas: `lease.created`, `lease.*`; all if absent.
+    """
+
+
 GrantId: TypeAlias = str
 
 
@@ -277,6 +304,11 @@ What a principal is.
 """
 
 
+class Way(TypedDict):
+    way: Literal['pay', 'ask', 'narrow', 'wait']
+    words: str
+
+
 class Problem(TypedDict):
     """
     RFC 9457
@@ -294,6 +326,10 @@ class Problem(TypedDict):
     status: int
     title: str
     type: str
+    ways: NotRequired[list[Way]]
+    """
+    ways forward, each ready to be taken: `pay`, `ask` (a request to send), `narrow`, `wait`
+    """
 
 
 class ProofView(TypedDict):
@@ -364,6 +400,9 @@ ReceiptId: TypeAlias = str
 
 
 Reference: TypeAlias = str
+
+
+RequestId: TypeAlias = str
 
 
 class RotateAsk(TypedDict, closed=True):
@@ -746,6 +785,45 @@ class EnrollAsk(TypedDict, closed=True):
     wallets: NotRequired[list[str]]
     """
     Its wallets, CAIP-10.
+    """
+
+
+class EventNotice(TypedDict):
+    """
+    An event as others are told.
+    """
+
+    actor: NotRequired[str | None]
+    """
+    Who did it: a principal's id, a wallet or `dekeys`. Absent where that is somebody else's affair.
+    """
+    data: dict[str, Any]
+    """
+    The thing it happened to as `id` and `object`, and facts. Never a secret.
+    """
+    id: EventId
+    """
+    The id: the same wherever and however often it is told.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    request_id: NotRequired[RequestId | None]
+    """
+    The request that caused it.
+    """
+    sequence: int
+    """
+    Its place in the log, from 1 without gaps: its leaf in the tree, and one. Others see only theirs.
+    """
+    timestamp: Timestamp
+    """
+    When.
+    """
+    type: str
+    """
+    What happened: `lease.created`.
     """
 
 
@@ -1486,6 +1564,29 @@ class ApprovalView(TypedDict):
     text: NotRequired[str | None]
     """
     The proposed file, for a policy.
+    """
+
+
+class EventList(TypedDict):
+    """
+    A page of events, newest first.
+    """
+
+    data: list[EventNotice]
+    """
+    The events.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    next: NotRequired[str | None]
+    """
+    Where they are. A page may be short, or empty, and yet have a next one.
+    """
+    object: str
+    """
+    Always `list`.
     """
 
 
