@@ -12,6 +12,7 @@ pub mod policies;
 pub mod resolve;
 pub mod stream;
 pub mod system;
+pub mod tokens;
 pub mod vendors;
 
 use std::sync::Arc;
@@ -247,6 +248,7 @@ async fn dispatch(app: &App, operation: &Operation, context: Context, input: &In
         Group::Principals => people::answer(app, operation.id, context, input).await,
         Group::Keys => keys::answer(app, operation.id, context, input).await,
         Group::Log => log::answer(app, operation.id, context, input).await,
+        Group::Tokens => tokens::answer(app, operation.id, context, input).await,
     }
 }
 

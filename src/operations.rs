@@ -49,6 +49,8 @@ pub enum Group {
     Keys,
     /// The audit log and receipts.
     Log,
+    /// Tokens: what they are worth, and their end.
+    Tokens,
 }
 
 impl Group {
@@ -63,6 +65,7 @@ impl Group {
             Self::Principals => "principals",
             Self::Keys => "keys",
             Self::Log => "log",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -80,6 +83,8 @@ pub enum Who {
     Prim,
     /// A prim for its own, or an operator.
     PrimOrOperator,
+    /// Whoever has the token and signs with a key of its own, known here or not.
+    Signer,
     /// Any known principal.
     Principal,
     /// A human or operator.
@@ -100,12 +105,22 @@ impl Who {
             Self::Holder => "the grant's holder or owner, by signature; an operator",
             Self::Prim => "a prim, by signature or session, with the agent's token",
             Self::PrimOrOperator => "a prim for its own leases, an operator for all",
+            Self::Signer => "whoever has the token, by a signature with any key",
             Self::Principal => "any enrolled principal, by signature or session",
             Self::Person => "a human or operator, by signature or session",
             Self::Operator => "an operator, by signature or session",
             Self::Admin => "whoever reaches the admin address",
         }
     }
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As JSON.
+    Json,
+    /// As JSON or as a form, which OAuth's endpoints take.
+    JsonOrForm,
 }
 
 /// Makes the schema of a type.
@@ -129,6 +144,8 @@ pub struct Operation {
     pub query: Option<Shape>,
     /// The body's shape.
     pub input: Option<Shape>,
+    /// How the body is written.
+    pub body: Encoding,
     /// The shape of a good answer.
     pub output: Option<Shape>,
     /// With `Accept: text/event-stream` it answers as a stream that goes on.

@@ -1,4 +1,4 @@
-//! `dekeys token`: explained, narrowed and checked on this machine, without the server.
+//! `dekeys token`: explained, narrowed and checked on this machine, without the server; ended at the server.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
+use super::exit;
 use super::failure::Failure;
 use super::output::{Format, visible_lines};
 use crate::base::secret::SecretText;
@@ -33,6 +34,13 @@ pub(crate) enum Token {
     Attenuate(AttenuateArgs),
     /// Check signatures, time and, with --ref, whether it allows a use
     Verify(VerifyArgs),
+    /// End a token, and every token narrowed from it, on every instance at once
+    #[command(after_help = "Example: dekeys token revoke token --key-file agent.key --yes\n\
+        Its grant goes on: dekeys grant revoke ends that, with its keys.")]
+    Revoke {
+        /// The token's file; `-` is standard input; `--token-file` if absent
+        file: Option<PathBuf>,
+    },
 }
 
 /// What `attenuate` takes.
@@ -95,6 +103,9 @@ pub(crate) struct VerifyArgs {
     /// At this path; forwarding only
     #[arg(long, value_name = "PATH", requires = "reference")]
     path: Option<String>,
+    /// Ask the instance too whether it was revoked; for prims and operators
+    #[arg(long)]
+    online: bool,
 }
 
 /// [`UseKind`] on the command line.
@@ -129,6 +140,7 @@ pub(crate) async fn run(verb: &Token, context: &mut Context<'_>) -> Result<(), F
         }
         Token::Attenuate(args) => attenuate(args, context),
         Token::Verify(args) => verify(args, context).await,
+        Token::Revoke { file } => revoke(file.as_deref(), context).await,
     }
 }
 
@@ -178,18 +190,50 @@ async fn verify(args: &VerifyArgs, context: &mut Context<'_>) -> Result<(), Fail
         method: args.method.clone(),
         path: args.path.clone(),
     });
-    let (inspection, authorized) = token::verify(&token, &keys, wanted.as_ref(), context.now())?;
-    show(&inspection, Some(&Checked(authorized)), context)
+    let (inspection, allowed) = token::verify(&token, &keys, wanted.as_ref(), context.now())?;
+    if args.online && !is_active(&token, context).await? {
+        let fix = "get a fresh one: POST /v1/grants/{id}/tokens, signed by its holder";
+        let what = "the instance does not take the token: it was revoked, its grant ended, or it is not for you";
+        return Err(Failure::new("invalid_token", exit::UNAUTHENTICATED, what, fix));
+    }
+    let online = args.online;
+    show(&inspection, Some(&Checked { allowed, online }), context)
 }
 
-/// The token was verified, and allows the use that was asked about, if one was.
-struct Checked(Option<Authorized>);
+/// Introspection (RFC 7662).
+async fn is_active(token: &SecretText, context: &mut Context<'_>) -> Result<bool, Failure> {
+    // The token is what is asked about, not who asks.
+    context.globals.token_file = None;
+    let request = Request::post(&["v1", "token", "introspect"]).form(&[("token", token)]);
+    let reply = context.ask(&request).await?;
+    Ok(reply.json().get("active") == Some(&json!(true)))
+}
+
+async fn revoke(file: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let token = read(file, context)?;
+    context.confirm("End this token, and every token narrowed from it?")?;
+    // The token is what is ended, not who ends it: that is the key's or the login's to say.
+    context.globals.token_file = None;
+    let request = Request::post(&["v1", "token", "revoke"]).form(&[("token", &token)]);
+    context.ask(&request).await?;
+    context.say("the token is over")
+}
+
+/// The token was verified.
+struct Checked {
+    /// It allows the use that was asked about, if one was.
+    allowed: Option<Authorized>,
+    /// The instance says that it was not revoked.
+    online: bool,
+}
 
 fn show(inspection: &Inspection, checked: Option<&Checked>, context: &mut Context<'_>) -> Result<(), Failure> {
     if context.style.format != Format::Text {
         let mut value = serde_json::to_value(inspection).unwrap_or_default();
-        if let (Some(Checked(allowed)), Some(members)) = (checked, value.as_object_mut()) {
+        if let (Some(checked), Some(members)) = (checked, value.as_object_mut()) {
             members.insert("valid".to_owned(), json!(true));
+            members.insert("revocation_checked".to_owned(), json!(checked.online));
+            let allowed = &checked.allowed;
             let until = allowed
                 .as_ref()
                 .map(|yes| ("allowed_until".to_owned(), json!(yes.until)));
@@ -198,15 +242,18 @@ fn show(inspection: &Inspection, checked: Option<&Checked>, context: &mut Contex
         return context.show_value(&value, &[]);
     }
     context.print(&visible_lines(&inspection.to_string()))?;
-    match checked {
-        None => Ok(()),
-        Some(Checked(None)) => context.print("VALID; whether it was revoked, only the instance knows"),
-        Some(Checked(Some(yes))) => {
+    let Some(checked) = checked else { return Ok(()) };
+    let about = if checked.online {
+        "not revoked"
+    } else {
+        "whether it was revoked, only the instance knows"
+    };
+    match &checked.allowed {
+        None => context.print(&format!("VALID; {about}")),
+        Some(yes) => {
             let pinned = yes.pinned.as_ref().map(|prim| format!(", pinned to {prim}"));
             let (until, pinned) = (yes.until, pinned.unwrap_or_default());
-            context.print(&format!(
-                "ALLOWED until {until}{pinned}; whether it was revoked, only the instance knows"
-            ))
+            context.print(&format!("ALLOWED until {until}{pinned}; {about}"))
         }
     }
 }

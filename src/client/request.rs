@@ -144,6 +144,13 @@ impl Request {
         self.bearer.is_some()
     }
 
+    /// Sends secrets as a form (`application/x-www-form-urlencoded`), as OAuth's endpoints take it.
+    #[must_use]
+    pub fn form(self, secrets: &[(&str, &SecretText)]) -> Self {
+        self.header("content-type", "application/x-www-form-urlencoded")
+            .bytes(secret::form(secrets))
+    }
+
     /// The body; empty when there is none.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -175,7 +182,7 @@ pub fn prepare(
     if !headers.contains_key("accept") {
         headers.insert("accept", HeaderValue::from_static("application/json"));
     }
-    if request.body.is_some() {
+    if request.body.is_some() && !headers.contains_key("content-type") {
         headers.insert("content-type", HeaderValue::from_static("application/json"));
     }
     if let Some(token) = request.bearer.as_ref().or(login) {

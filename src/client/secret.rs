@@ -346,6 +346,25 @@ pub fn parsed<T: serde::de::DeserializeOwned>(json: &SecretText, pointer: &str) 
     Some((serde_json::from_value(value).ok()?, found))
 }
 
+/// A form of secrets, `name=value&…`, percent-encoded.
+#[must_use]
+pub fn form(secrets: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
+    let room: usize = secrets
+        .iter()
+        .map(|(name, secret)| 3 * (name.len() + secret.len()) + 2)
+        .sum();
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    for (name, secret) in secrets {
+        let before = if text.is_empty() { "" } else { "&" };
+        let parts = [before, name, "="];
+        for part in parts {
+            text.push_str(part);
+        }
+        text.extend(url::form_urlencoded::byte_serialize(secret.expose().as_bytes()));
+    }
+    Zeroizing::new(text.as_bytes().to_vec())
+}
+
 /// The members of `plain`, and `name` with the JSON `secret`.
 #[must_use]
 pub fn with_member(plain: &Map<String, Value>, name: &str, secret: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -478,6 +497,12 @@ mod tests {
             serde_json::from_slice::<Value>(&alone).unwrap(),
             serde_json::json!({ "fields": {} })
         );
+    }
+
+    #[test]
+    fn secrets_are_escaped_in_forms() {
+        let body = form(&[("token", &secret("a&b=c +é")), ("x", &secret("1"))]);
+        assert_eq!(body.as_slice(), b"token=a%26b%3Dc+%2B%C3%A9&x=1");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{EVERYWHERE, Operation, Shape, operations};
+use super::{EVERYWHERE, Encoding, Operation, Shape, operations};
 use crate::service::grant::GrantView;
 
 /// The whole document, the same for every run.
@@ -60,7 +60,15 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
             fields.insert("parameters".to_owned(), Value::Array(parameters));
         }
         if let Some(input) = operation.input {
-            let body = json!({ "required": true, "content": { "application/json": { "schema": input(generator) } } });
+            let schema = input(generator);
+            let content = match operation.body {
+                Encoding::Json => json!({ "application/json": { "schema": schema } }),
+                Encoding::JsonOrForm => json!({
+                    "application/json": { "schema": schema },
+                    "application/x-www-form-urlencoded": { "schema": schema },
+                }),
+            };
+            let body = json!({ "required": true, "content": content });
             fields.insert("requestBody".to_owned(), body);
         }
         if operation.who != super::Who::Anyone && operation.who != super::Who::Admin {

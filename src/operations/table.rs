@@ -6,11 +6,12 @@ mod log;
 mod people;
 mod policies;
 mod system;
+mod tokens;
 mod vendors;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Group, Method, Operation, Who};
+use super::{Encoding, Group, Method, Operation, Who};
 
 fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
@@ -25,6 +26,7 @@ const GET: Operation = Operation {
     who: Who::Anyone,
     query: None,
     input: None,
+    body: Encoding::Json,
     output: None,
     stream: false,
     ok: 200,
@@ -64,6 +66,7 @@ pub const EVERYWHERE: &[&str] = &[
 const GROUPS: &[&[Operation]] = &[
     system::OPERATIONS,
     grants::OPERATIONS,
+    tokens::OPERATIONS,
     policies::OPERATIONS,
     vendors::OPERATIONS,
     people::OPERATIONS,

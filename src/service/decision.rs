@@ -17,7 +17,7 @@ use crate::model::grant::{Grant, GrantItem};
 use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::principal::Principal;
 use crate::model::scope::Reference;
-use crate::token::{self, Authorized, TokenError};
+use crate::token::{self, Authorized, TokenError, Verifier};
 use crate::vendor::{self, Injection};
 
 /// How long a holder may pin a token to one prim (table "Who proves what"), and what clocks may differ.
@@ -216,13 +216,24 @@ async fn read(
             method: None,
             path: None,
         };
-        let authorized = opened
-            .verifier
+        let authorized = verifier
             .authorize(&verified, &ask)
             .map_err(|error| not_granted(error, &reference, &claims))?;
         Ok((claims, authorized))
     })
     .await
+}
+
+/// Looks at a token on the bounded pool.
+///
+/// # Errors
+/// [`Error::Busy`], [`Error::Sealed`].
+pub(super) async fn look_at<T: Send + 'static>(
+    app: &App,
+    look: impl FnOnce(&Verifier) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let opened = app.opened()?;
+    on_pool(app, move || Ok(look(&opened.verifier))).await
 }
 
 /// The token's grant, read anew: another instance may have renewed it. One that is gone, not authentic or of somebody

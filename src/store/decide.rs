@@ -17,7 +17,7 @@ use crate::model::grant::GrantState;
 use crate::model::lease::{Lease, LeaseState};
 use crate::model::scope::Name;
 use crate::model::sealed::Sealed;
-pub(super) use rate::key as rate_key;
+pub(super) use rate::{key as rate_key, take as take_one};
 
 /// A held key is handed out only if it lives at least so long.
 const WORTH_ADOPTING: Ttl = Ttl::from_secs(60);

@@ -1,12 +1,14 @@
 //! What may happen once only: nonces of signatures, idempotency keys; and tokens that were revoked.
 
+use super::decide::take_one;
 use super::dialect;
 use super::set::Set;
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError, Tx};
 use crate::base::canonical::Digest;
 use crate::base::id::GrantId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
+use crate::model::policy::Rate;
 
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,28 @@ impl Tx {
         .run()
         .await?;
         Ok(())
+    }
+
+    /// Takes one from the rate counted on `name`. Refused: how long to wait; then nothing was taken.
+    pub async fn take_rate(&mut self, name: &str, limit: Rate, now: Timestamp) -> Result<Option<Ttl>, StoreError> {
+        let tat = self
+            .ask("SELECT tat FROM rates WHERE name = $1")
+            .bind(name)
+            .one()
+            .await?;
+        match take_one(tat, limit, now) {
+            Err(wait) => Ok(Some(wait)),
+            Ok(next) => {
+                self.ask(
+                    "INSERT INTO rates (name, tat) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET tat = excluded.tat",
+                )
+                .bind(name)
+                .bind(next)
+                .run()
+                .await?;
+                Ok(None)
+            }
+        }
     }
 
     /// Lets `key` stand for this request and its grant, unless it stands for something already.

@@ -36,7 +36,7 @@ pub struct Verifier {
 #[derive(Clone)]
 pub struct Verified {
     biscuit: Biscuit,
-    walked: Walked,
+    pub(super) walked: Walked,
     claims: Claims,
 }
 

@@ -12,4 +12,5 @@ mod revoked;
 mod scene;
 mod sealed;
 mod time;
+mod tokens;
 mod uses;

@@ -13,7 +13,7 @@ pub(in crate::store) fn key(grant: GrantId, policy: &Name) -> String {
 
 /// Takes one. `tat` and the answer are in microseconds since 1970, since `100000/min` is more than one a
 /// millisecond. Refused: how long to wait.
-pub(super) fn take(tat: Option<i64>, limit: Rate, now: Timestamp) -> Result<i64, Ttl> {
+pub(in crate::store) fn take(tat: Option<i64>, limit: Rate, now: Timestamp) -> Result<i64, Ttl> {
     let now = now.as_millis().saturating_mul(1000);
     let span = limit.per.as_millis().saturating_mul(1000);
     let (base, count) = (tat.unwrap_or(now).max(now), limit.count);

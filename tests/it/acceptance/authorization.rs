@@ -46,6 +46,7 @@ fn fits(operation: &Operation, statuses: &[u16]) {
         Who::Holder => matches!(caller, "agent" | "operator"),
         Who::Prim => caller == "prim",
         Who::PrimOrOperator => matches!(caller, "prim" | "operator" | "agent"),
+        Who::Signer => caller != "nobody",
         Who::Principal => !matches!(caller, "nobody" | "unknown"),
         Who::Person => matches!(caller, "human" | "operator"),
         Who::Operator => caller == "operator",
@@ -70,7 +71,13 @@ fn fits(operation: &Operation, statuses: &[u16]) {
 }
 
 /// Operations that change nothing: asking twice is harmless.
-const HARMLESS: [&str; 4] = ["explainPolicy", "validatePolicy", "testVendor", "verifyAudit"];
+const HARMLESS: [&str; 5] = [
+    "explainPolicy",
+    "introspectToken",
+    "testVendor",
+    "validatePolicy",
+    "verifyAudit",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_request_has_its_effect_once() {
@@ -112,6 +119,7 @@ async fn a_signed_request_has_its_effect_once() {
         "createPrincipal",
         "freshToken",
         "revokeLease",
+        "revokeToken",
         "proposePolicy",
         "reviewApproval",
         "openSession",

@@ -1,6 +1,6 @@
 //! Everybody who may ask, and for each operation a request that would be good if it came from the right one.
 
-use dekeys::client::{KeyFile, Request, approval};
+use dekeys::client::{KeyFile, Request, approval, secret};
 use dekeys::model::approval::Verdict;
 use dekeys::operations::{Method, Operation};
 use dekeys::setup::stage::{self, PRIM};
@@ -102,6 +102,10 @@ impl Scene {
             return self.of_grant(operation).await;
         }
         match operation.id {
+            "introspectToken" | "revokeToken" => {
+                let bought = self.app.buy(json!({ "reference": READ })).await;
+                plain("", json!({ "token": secret::shown(&pinned(&bought.token, PRIM)) }))
+            }
             "problem" => plain("vault_sealed", json!({})),
             "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
             "rotateKey" => plain("", json!({ "kind": "kek" })),

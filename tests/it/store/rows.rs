@@ -2,14 +2,14 @@
 
 use dekeys::base::canonical::Digest;
 use dekeys::base::id::{EventId, GrantId, IncarnationId, ReceiptId, ReviewId};
-use dekeys::base::time::Timestamp;
+use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
 use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::grant::GrantState;
 use dekeys::model::lease::{Lease, LeaseState};
 use dekeys::model::payment::PurchaseState;
-use dekeys::model::policy::PolicyState;
+use dekeys::model::policy::{PolicyState, Rate};
 use dekeys::model::principal::PrincipalKind;
 use dekeys::model::sealed::Sealed;
 use dekeys::store::credentials::CredentialFilter;
@@ -635,6 +635,23 @@ pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
     let revoked = std::collections::HashSet::from(["aa".to_owned(), "bb".to_owned()]);
     let over = tx.over(&[].into(), &[].into(), &revoked).await.unwrap();
     assert_eq!(over, ["aa"]);
+
+    let rate = Rate {
+        count: 2,
+        per: Ttl::from_secs(10),
+    };
+    let mut waits = Vec::new();
+    for at in [later(10), later(10), later(10), later(15), later(15)] {
+        waits.push(tx.take_rate("revoke/a", rate, at).await.unwrap());
+    }
+    let wait = Some(Ttl::from_secs(5));
+    assert_eq!(
+        waits,
+        [None, None, wait, None, wait],
+        "two at once, then one in five seconds"
+    );
+    assert_eq!(tx.take_rate("revoke/b", rate, later(15)).await.unwrap(), None);
+    assert_eq!(tx.sweep(later(30)).await.unwrap(), 2, "the rates");
 
     assert_eq!(tx.sweep(later(60)).await.unwrap(), 0);
     assert_eq!(tx.sweep(later(61)).await.unwrap(), 3, "the token and two keys");
