@@ -10,6 +10,7 @@
 pub mod checkpoint;
 pub mod proof;
 pub mod receipt;
+pub mod statement;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointError, LogKey, LogPublic, checkpoint, open_checkpoint, open_note};
@@ -17,4 +18,5 @@ pub use proof::{
     ProofError, consistency, consistency_nodes, inclusion, inclusion_nodes, verify_consistency, verify_inclusion,
 };
 pub use receipt::{Facts, Receipt, ReceiptError, Standing, Verdict, complete, promise, verify};
+pub use statement::{StatementError, open_statement, state, thumbprint};
 pub use tree::{Hash, Tree, TreeError, edge_nodes, leaf_hash, node_hash};

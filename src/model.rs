@@ -13,6 +13,7 @@ pub mod offer;
 pub mod payment;
 pub mod policy;
 pub mod principal;
+pub mod revocation;
 pub mod root;
 pub mod scope;
 pub mod sealed;

@@ -28,6 +28,7 @@ pub mod principals;
 pub mod purchases;
 pub mod receipts;
 pub mod reseal;
+pub mod revocations;
 mod set;
 mod statement;
 pub mod status;

@@ -9,11 +9,12 @@ use zeroize::Zeroizing;
 
 use super::address::Address;
 use super::refused::Refused;
-use super::request::{Prepared, Request, prepare};
+use super::request::{Prepared, Request, prepare, prepare_in_session};
+use super::session::Session;
 use crate::base::id::base64url;
-use crate::base::random::{self, Random};
+use crate::base::random::{self, OsRandom, Random};
 use crate::base::secret::SecretText;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::httpsig::{KeyFile, SigError};
 
 /// The largest answer that is read.
@@ -105,6 +106,22 @@ impl Client {
         })
     }
 
+    /// A client of the instance at `url` that signs with `key`; requests take 30 s at most.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn signing(address: Address, key: KeyFile) -> Result<Self, ClientError> {
+        let clock = Arc::new(SystemClock::default());
+        Self::new(
+            address,
+            Some(key),
+            None,
+            Duration::from_secs(30),
+            clock,
+            Arc::new(OsRandom),
+        )
+    }
+
     /// Where it sends to.
     #[must_use]
     pub const fn address(&self) -> &Address {
@@ -168,8 +185,23 @@ impl Client {
     /// # Errors
     /// The ways of no answer.
     pub async fn send_any(&self, request: &Request) -> Result<Reply, ClientError> {
-        let sent = self.addressed(request)?.send().await;
-        self.read(sent.map_err(|error| self.lost(&error))?).await
+        self.deliver(request, self.prepared(request)?).await
+    }
+
+    /// Sends a request inside a session; every answer is one. A 401 may mean that the session is over: sessions live in
+    /// one process of the server.
+    ///
+    /// # Errors
+    /// The ways of no answer.
+    pub async fn send_in(&self, session: &Session, request: &Request) -> Result<Reply, ClientError> {
+        let prepared = prepare_in_session(request, &self.address, session, self.clock.now())?;
+        self.deliver(request, prepared).await
+    }
+
+    /// The time here.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Opens an answer that goes on: its head is read, and it may take as long as it likes.
@@ -177,7 +209,8 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub(super) async fn open(&self, request: &Request) -> Result<reqwest::Response, ClientError> {
-        let sent = self.addressed(request)?.timeout(WHOLE_LIFE).send();
+        let prepared = self.prepared(request)?;
+        let sent = self.addressed(request, prepared).timeout(WHOLE_LIFE).send();
         let answer = match tokio::time::timeout(self.timeout, sent).await {
             Ok(answer) => answer.map_err(|error| self.lost(&error))?,
             Err(_) => return Err(ClientError::Lost(self.address.clone())),
@@ -191,13 +224,17 @@ impl Client {
         Err(self.foreign(status))
     }
 
-    fn addressed(&self, request: &Request) -> Result<reqwest::RequestBuilder, ClientError> {
-        let prepared = self.prepared(request)?;
-        Ok(self
+    async fn deliver(&self, request: &Request, prepared: Prepared) -> Result<Reply, ClientError> {
+        let sent = self.addressed(request, prepared).send().await;
+        self.read(sent.map_err(|error| self.lost(&error))?).await
+    }
+
+    fn addressed(&self, request: &Request, prepared: Prepared) -> reqwest::RequestBuilder {
+        self
             .http
             .request(request.method.clone(), prepared.url)
             .headers(prepared.headers)
-            .body(request.body().to_vec()))
+            .body(request.body().to_vec())
     }
 
     async fn read(&self, mut answer: reqwest::Response) -> Result<Reply, ClientError> {
@@ -220,7 +257,7 @@ impl Client {
         }
     }
 
-    fn foreign(&self, status: u16) -> ClientError {
+    pub(super) fn foreign(&self, status: u16) -> ClientError {
         ClientError::Foreign {
             address: self.address.clone(),
             status,

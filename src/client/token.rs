@@ -1,5 +1,6 @@
 //! Tokens in the hands of their holder: narrowed, explained and checked offline.
 
+use crate::base::canonical::Digest;
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::model::claims::UseKind;
@@ -24,6 +25,18 @@ pub struct Use {
     pub method: Option<String>,
     /// At which path; forwarding only.
     pub path: Option<String>,
+}
+
+/// The BLAKE3 digest of a token's text: what caches know it by.
+#[must_use]
+pub fn digest(token: &SecretText) -> Digest {
+    Digest::of(token.expose().trim().as_bytes())
+}
+
+/// The same token once more, to be sent: the type has no `Clone` on purpose.
+#[must_use]
+pub fn again(token: &SecretText) -> SecretText {
+    SecretText::new(token.expose().trim().to_owned())
 }
 
 /// Adds a block that allows less. Needs no key and no server.

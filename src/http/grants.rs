@@ -9,7 +9,7 @@ use crate::service::buy::{self, BuyAsk, Presented, request_digest};
 use crate::service::caller::Context;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::error::Error;
-use crate::service::{credential, grant, lease, offer, ways};
+use crate::service::{credential, grant, lease, offer, report, ways};
 
 /// Hands an operation of this part to its verb.
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
@@ -25,6 +25,7 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "listLeases" => leases(app, context, input).await,
         "showLease" => lease(app, context, input).await,
         "revokeLease" => revoke_lease(app, context, input).await,
+        "reportLease" => report(app, context, input).await,
         "listCredentials" => credentials(app, context, input).await,
         "showCredential" => credential(app, context, input).await,
         other => Err(unknown(other)),
@@ -124,6 +125,11 @@ pub(super) async fn lease(app: &App, context: &Context, input: &Input) -> Result
 pub(super) async fn revoke_lease(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
     let ended = lease::revoke(app, context, input.param("id", "lease")?, &input.json()?).await?;
     Answer::json(200, &ended)
+}
+
+pub(super) async fn report(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let reported = report::report(app, context, input.param("id", "lease")?, input.json()?).await?;
+    Answer::json(200, &reported)
 }
 
 pub(super) async fn credentials(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

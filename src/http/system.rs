@@ -18,6 +18,12 @@ use crate::service::session;
 use crate::service::status as verb;
 use crate::service::unseal::{self as sealing, UnsealKey};
 
+/// For how long anybody may keep the public keys. A new key is published long before it signs.
+const KEYS_ARE_GOOD_FOR: &str = "public, max-age=300";
+
+/// The type of a directory of keys that sign HTTP messages (draft-meunier-http-message-signatures-directory).
+const DIRECTORY: &str = "application/http-message-signatures-directory+json";
+
 pub(super) async fn readyz(app: &App) -> Answer {
     let readiness = verb::readiness(app).await;
     let status = if readiness.ready { 200 } else { 503 };
@@ -32,7 +38,17 @@ pub(super) fn problem(input: &Input) -> Result<Answer, Refused> {
 }
 
 pub(super) fn public_keys(app: &App) -> Result<Answer, Refused> {
-    Answer::json(200, &verb::public_keys(app)?)
+    Ok(Answer::json(200, &verb::public_keys(app)?)?.with("cache-control", KEYS_ARE_GOOD_FOR))
+}
+
+pub(super) fn key_set(app: &App) -> Result<Answer, Refused> {
+    Ok(Answer::json(200, &verb::key_set(app)?)?.with("cache-control", KEYS_ARE_GOOD_FOR))
+}
+
+/// The same set, as the directory of keys that sign HTTP messages.
+pub(super) fn key_directory(app: &App) -> Result<Answer, Refused> {
+    let set = serde_json::to_vec(&verb::key_set(app)?).map_err(Error::internal)?;
+    Ok(Answer::flow(200, DIRECTORY, axum::body::Body::from(set)).with("cache-control", KEYS_ARE_GOOD_FOR))
 }
 
 pub(super) fn seal_status(app: &App) -> Result<Answer, Refused> {
@@ -55,7 +71,9 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "skill" => Ok(Answer::markdown(texts::SKILL.to_owned())),
         "functions" => Ok(Answer::value(200, &texts::functions())),
         "problem" => problem(input),
-        "publicKeys" => public_keys(app),
+        "publicKeys" | "wellKnownKeys" => public_keys(app),
+        "keySet" => key_set(app),
+        "keyDirectory" => key_directory(app),
         "sealStatus" => seal_status(app),
         "unseal" => unseal(app, input).await,
         "seal" => seal(app, context, input).await,

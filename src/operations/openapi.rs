@@ -119,7 +119,11 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut responses: Map<String, Value> = Map::new();
     let mut good = match operation.output {
         Some(output) => {
-            json!({ "description": operation.summary, "content": { "application/json": { "schema": output(generator) } } })
+            let kind = match operation.id {
+                "keyDirectory" => "application/http-message-signatures-directory+json",
+                _ => "application/json",
+            };
+            json!({ "description": operation.summary, "content": { kind: { "schema": output(generator) } } })
         }
         None => json!({ "description": operation.summary }),
     };
@@ -134,6 +138,12 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     responses.insert(operation.ok.to_string(), good);
     if operation.id == "createGrant" {
         responses.insert("200".to_owned(), json!({ "description": "The same request was served before", "content": { "application/json": { "schema": bought_output(generator) } } }));
+    }
+    if operation.id == "listRevocations" {
+        responses.insert(
+            "304".to_owned(),
+            json!({ "description": "The page is as it was; the statement in its header is new" }),
+        );
     }
     if operation.id == "readyz" {
         responses.insert("503".to_owned(), json!({ "description": "It cannot serve", "content": { "application/json": { "schema": generator.subschema_for::<crate::service::status::Readiness>() } } }));

@@ -101,7 +101,12 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
 
 /// The key itself, for vendors that want it. One that does not open was moved or altered: that is raised, and the key
 /// is ended by its id all the same.
-async fn value(app: &App, row: &Credential, sealed: &Sealed, proof: Committed) -> Result<Option<SecretText>, Error> {
+pub(super) async fn value(
+    app: &App,
+    row: &Credential,
+    sealed: &Sealed,
+    proof: Committed,
+) -> Result<Option<SecretText>, Error> {
     match app.open_value(sealed, &credential_place(app, row), proof).await {
         Ok(secret) => Ok(secret.into_text().ok()),
         Err(VaultError::Sealed) => Err(Error::Sealed),

@@ -103,7 +103,8 @@ async fn now(
     })
 }
 
-async fn drop_lease(app: &App, mut lease: Lease) -> Result<(), Error> {
+/// Gives up a lease whose key could not be made.
+pub(super) async fn drop_lease(app: &App, mut lease: Lease) -> Result<(), Error> {
     lease.state = LeaseState::Revoked;
     let mut tx = app.store.begin().await?;
     if tx

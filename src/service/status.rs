@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::caller::Context;
 use super::error::Error;
+use crate::base::id::base64url;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::instance::Mode;
 use crate::model::principal::{PrincipalKind, PublicKey};
@@ -168,6 +169,56 @@ pub struct TokenRoot {
     pub id: u32,
     /// The key.
     pub public_key: PublicKey,
+}
+
+/// A set of keys as JOSE libraries read it (RFC 7517).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct KeySet {
+    /// The keys.
+    pub keys: Vec<Jwk>,
+}
+
+/// An Ed25519 key (RFC 8037).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Jwk {
+    /// Always `OKP`.
+    pub kty: String,
+    /// Always `Ed25519`.
+    pub crv: String,
+    /// The key in base64url.
+    pub x: String,
+    /// Its thumbprint (RFC 7638).
+    pub kid: String,
+    /// Always `EdDSA`.
+    pub alg: String,
+    /// Always `sig`.
+    #[serde(rename = "use")]
+    pub usage: String,
+}
+
+/// The keys that sign what JOSE and HTTP libraries check: the log's, which signs the revocation feed's statements. Token
+/// roots are not among them, so that no token is ever taken for a JWT.
+///
+/// # Errors
+/// [`Error::Sealed`].
+pub fn key_set(app: &App) -> Result<KeySet, Error> {
+    let opened = app.opened()?;
+    Ok(KeySet {
+        keys: vec![jwk(&opened.log_public.key())],
+    })
+}
+
+/// A public key as JOSE libraries read it.
+#[must_use]
+pub fn jwk(key: &PublicKey) -> Jwk {
+    Jwk {
+        kty: "OKP".to_owned(),
+        crv: "Ed25519".to_owned(),
+        x: base64url(key.as_bytes()),
+        kid: crate::audit::thumbprint(key),
+        alg: "EdDSA".to_owned(),
+        usage: "sig".to_owned(),
+    }
 }
 
 /// The public keys; anybody may have them.

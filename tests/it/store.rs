@@ -71,6 +71,7 @@ conformance! {
         a_release_needs_its_event
         what_is_not_committed_is_undone
         events_are_listed_by_what_they_are_about
+        what_ended_early_is_read_by_place_and_time
         the_tree_grows_by_compare_and_set
         a_reader_sees_one_moment_and_does_not_wait
         writers_take_turns

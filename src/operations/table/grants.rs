@@ -8,6 +8,7 @@ use crate::service::credential::CredentialView;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::grant::{EndAsk, Ended, GrantView, RenewAsk};
 use crate::service::lease::LeaseView;
+use crate::service::report::{ReportAsk, Reported};
 use crate::service::resolve::ResolveRequest;
 
 const GET: Operation = Operation {
@@ -150,6 +151,23 @@ pub(super) static OPERATIONS: &[Operation] = &[
         input: Some(shape::<EndAsk>),
         output: Some(shape::<Ended>),
         problems: &["not_found"],
+        ..POST
+    },
+    Operation {
+        id: "reportLease",
+        path: "/v1/leases/{id}/report",
+        summary: "Say that the vendor refused a lease's key: dekeys asks the vendor, and replaces a dead one",
+        who: Who::Prim,
+        input: Some(shape::<ReportAsk>),
+        output: Some(shape::<Reported>),
+        problems: &[
+            "not_found",
+            "rate_limited",
+            "vendor_not_connected",
+            "vendor_unavailable",
+            "vendor_refused",
+            "integrity_failed",
+        ],
         ..POST
     },
     Operation {

@@ -5,7 +5,7 @@ use super::shape;
 use crate::service::enroll::PrincipalView;
 use crate::service::grant::EndAsk;
 use crate::service::session::{SessionAsk, SessionClosed};
-use crate::service::status::{PublicKeys, Readiness, Status};
+use crate::service::status::{KeySet, PublicKeys, Readiness, Status};
 use crate::service::unseal::SealStatus;
 
 const GET: Operation = Operation {
@@ -86,6 +86,27 @@ pub(super) static OPERATIONS: &[Operation] = &[
         path: "/v1/keys",
         summary: "The keys that sign tokens, checkpoints and receipts",
         output: Some(shape::<PublicKeys>),
+        ..GET
+    },
+    Operation {
+        id: "wellKnownKeys",
+        path: "/.well-known/dekeys-keys.json",
+        summary: "The same keys at a well-known address: what an offline verifier needs",
+        output: Some(shape::<PublicKeys>),
+        ..GET
+    },
+    Operation {
+        id: "keySet",
+        path: "/.well-known/jwks.json",
+        summary: "The key that signs the revocation feed, as JOSE libraries read it",
+        output: Some(shape::<KeySet>),
+        ..GET
+    },
+    Operation {
+        id: "keyDirectory",
+        path: "/.well-known/http-message-signatures-directory",
+        summary: "The keys that sign HTTP messages",
+        output: Some(shape::<KeySet>),
         ..GET
     },
     Operation {

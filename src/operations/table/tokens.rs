@@ -2,8 +2,14 @@
 
 use super::super::{Encoding, Group, Operation, Who, openapi};
 use super::shape;
+use crate::model::revocation::RevocationPage;
+use crate::service::feed::FeedAsk;
 use crate::service::introspect::{Introspection, TokenAsk};
 
+const GET: Operation = Operation {
+    group: Group::Tokens,
+    ..super::GET
+};
 const POST: Operation = Operation {
     group: Group::Tokens,
     ..super::POST
@@ -30,5 +36,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         output: Some(openapi::any_object),
         problems: &["rate_limited"],
         ..POST
+    },
+    Operation {
+        id: "listRevocations",
+        path: "/v1/revocations",
+        summary: "What ended early, signed by the log: for those who check tokens offline",
+        who: Who::Principal,
+        query: Some(shape::<FeedAsk>),
+        output: Some(shape::<RevocationPage>),
+        stream: true,
+        ..GET
     },
 ];

@@ -120,6 +120,7 @@ async fn a_signed_request_has_its_effect_once() {
         "freshToken",
         "revokeLease",
         "revokeToken",
+        "reportLease",
         "proposePolicy",
         "reviewApproval",
         "openSession",

@@ -169,7 +169,12 @@ impl Scene {
             let seen = self.app.resolve(&self.app.stage.cast.prim, &token, READ).await;
             id = seen.text("/data/0/lease_id");
         }
-        (operation.path.replace("{id}", &id), json!({}), None)
+        let body = if operation.id == "reportLease" {
+            json!({ "status": 401 })
+        } else {
+            json!({})
+        };
+        (operation.path.replace("{id}", &id), body, None)
     }
 
     async fn newest(&self, what: &str) -> String {

@@ -201,7 +201,12 @@ async fn one_grant_cannot_fill_the_list_of_ended_tokens() {
     let ends = tokens.iter().map(|token| end(&prim, token));
     let seen = futures_util::future::join_all(ends).await;
     let (ended, refused): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.status == 200);
-    assert!(ended.len() >= 60 && !refused.is_empty(), "{} {}", ended.len(), refused.len());
+    assert!(
+        ended.len() >= 60 && !refused.is_empty(),
+        "{} {}",
+        ended.len(),
+        refused.len()
+    );
     let limited = refused.iter().filter(|seen| seen.code() == "rate_limited").count();
     assert!(limited > 0, "{}", refused[0].json);
     app.stop().await;

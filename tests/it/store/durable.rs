@@ -1,6 +1,7 @@
 //! Commits, the chain of events, the tree's rows, transactions beside each other, migrations.
 
 use dekeys::base::id::EventId;
+use dekeys::base::time::Ttl;
 use dekeys::store::events::{EventFilter, EventRow, link};
 use dekeys::store::tree::TreeState;
 use dekeys::store::{Engine, ReadTx, Release, Store, StoreError};
@@ -282,4 +283,33 @@ pub(super) async fn followers_hear_of_every_commit(store: Store) {
     assert_eq!(since(0).await, 1);
     assert_eq!(since(250_000).await, 2, "the length of a commit earlier than asked for");
     assert_eq!(since(900_000).await, 4, "nothing yet");
+}
+
+pub(super) async fn what_ended_early_is_read_by_place_and_time(store: Store) {
+    let at = |secs: i64, kind: &str| dekeys::model::event::Event {
+        timestamp: NOW.plus(Ttl::from_secs(secs)),
+        ..samples::event(kind, "x")
+    };
+    let events = [
+        at(0, "token.revoked"),
+        at(10, "grant.created"),
+        at(20, "grant.revoked"),
+        at(30, "lease.revoked"),
+        at(40, "lease.revocation_failed"),
+        at(50, "token.revoked"),
+    ];
+    store.begin().await.unwrap().commit(&events, &[]).await.unwrap();
+    let mut tx = store.read().await.unwrap();
+    let mut read = async |after, secs, limit| {
+        let rows = tx
+            .revocations(after, NOW.plus(Ttl::from_secs(secs)), limit)
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| row.n).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, 0, 9).await, [1, 3, 4, 6], "and no other kinds");
+    assert_eq!(read(0, 1, 9).await, [3, 4, 6]);
+    assert_eq!(read(3, 0, 9).await, [4, 6]);
+    assert_eq!(read(0, 0, 2).await, [1, 3], "oldest first");
+    assert_eq!(read(6, 0, 9).await, [0i64; 0]);
 }
