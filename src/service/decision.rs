@@ -216,7 +216,8 @@ async fn read(
             method: None,
             path: None,
         };
-        let authorized = verifier
+        let authorized = opened
+            .verifier
             .authorize(&verified, &ask)
             .map_err(|error| not_granted(error, &reference, &claims))?;
         Ok((claims, authorized))
