@@ -38,6 +38,18 @@ test-postgres *FILTER:
 gen:
     DEKEYS_WRITE_GENERATED=1 cargo test --quiet --locked --test it generated
 
+# Asks every operation of a throw-away instance 100 times, as the OpenAPI document has it; needs Python and the network.
+schema:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    work=$(mktemp -d)
+    TMPDIR=$work cargo run --quiet -- serve --dev --json --port 0 >"$work/serve.json" &
+    server=$!
+    trap 'kill "$server"; rm -rf "$work"' EXIT
+    until [ -s "$work/serve.json" ]; do kill -0 "$server"; sleep 0.1; done
+    field() { python3 -c 'import json, sys; print(json.loads(sys.stdin.readline())[sys.argv[1]])' "$1" <"$work/serve.json"; }
+    tests/schema/run.sh "$(field admin_url)" "$(field admin_token)"
+
 # Kills the server at random moments, more often than `just test` does.
 crash ROUNDS="30":
     DEKEYS_CRASH_ROUNDS={{ROUNDS}} cargo test --locked --test crash

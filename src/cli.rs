@@ -14,6 +14,7 @@ mod credential;
 mod curl;
 mod database;
 mod demo;
+mod doctor;
 mod events;
 mod exit;
 mod failure;
@@ -39,6 +40,7 @@ mod resolve;
 mod run;
 mod serve;
 mod settings;
+mod status;
 mod token;
 mod unseal;
 mod vendor;
@@ -150,6 +152,8 @@ enum Command {
     /// How the instance is
     #[command(after_help = "Example: dekeys status")]
     Status,
+    /// What keeps dekeys from working here, and what will
+    Doctor(doctor::DoctorArgs),
     /// Sign in for eight hours with a key file
     #[command(after_help = "Example: dekeys login --key-file ~/.config/dekeys/ada.key")]
     Login,
@@ -236,6 +240,7 @@ impl Command {
                 | Self::Openapi
                 | Self::RunGuard
                 | Self::Db(_)
+                | Self::Doctor(_)
                 | Self::Completions(_)
                 | Self::Man(_)
         )
@@ -324,7 +329,8 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Init(args) => init::run(args, context).await,
         Command::Unseal(args) => unseal::unseal(args, context).await,
         Command::Seal(args) => unseal::seal(args, context).await,
-        Command::Status => unseal::status(context).await,
+        Command::Status => status::run(context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Login => login::login(context).await,
         Command::Logout => login::logout(context).await,
         Command::Whoami => login::whoami(context).await,

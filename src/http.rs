@@ -38,6 +38,7 @@ use crate::problem::{self, Problem};
 use crate::service::App;
 use crate::service::caller::{self, Charging, Context};
 use crate::service::error::Error;
+use crate::service::unseal::sealed_words;
 use answer::{Answer, Refused};
 use input::Input;
 
@@ -85,6 +86,8 @@ pub struct Surface {
     limits: Arc<Limits>,
     /// The authorities this server answers to: a signature made for another name is not for us.
     names: Arc<Vec<String>>,
+    /// It is the admin address: what is said there is said to operators.
+    admin: bool,
 }
 
 impl Surface {
@@ -95,14 +98,16 @@ impl Surface {
             app,
             limits: Arc::new(limits),
             names: Arc::new(names),
+            admin: false,
         }
     }
 
     /// The public routes, or those of the admin address (which has the public ones too).
     pub fn router(&self, admin: bool) -> Router {
+        let surface = Self { admin, ..self.clone() };
         let mut router: Router<App> = Router::new();
         for operation in operations().filter(|operation| admin || !operation.admin) {
-            router = router.route(operation.path, self.method(operation));
+            router = router.route(operation.path, surface.method(operation));
         }
         router
             .fallback(nothing)
@@ -224,7 +229,11 @@ async fn perform(
 ) -> Result<Answer, Refused> {
     let (app, input) = (&app, &input);
     if app.is_sealed() && !operation.while_sealed {
-        return Err(Error::Sealed.into());
+        let words = format!(
+            "Stored keys cannot be used until a key holder unseals it. {}.",
+            sealed_words(app, input.on_admin())
+        );
+        return Err(Problem::new(problem::VAULT_SEALED, words).into());
     }
     let mut context = if operation.while_sealed {
         Context::anonymous(id)

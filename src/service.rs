@@ -22,6 +22,7 @@ pub mod flow;
 pub mod follow;
 pub mod forward;
 pub mod grant;
+pub mod health;
 pub mod init;
 pub mod introspect;
 mod issue;
@@ -53,6 +54,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
+
+use parking_lot::Mutex;
 
 use crate::audit::{LogKey, LogPublic};
 use crate::base::egress::Egress;
@@ -88,11 +91,25 @@ struct Inner {
     streams: Streams,
     guesses: Guesses,
     log_broken: AtomicBool,
+    started: Timestamp,
+    sealing: Mutex<Option<Sealing>>,
+    unsealed: Mutex<Option<Timestamp>>,
     wraps_allowed: AtomicU64,
     leases_changed: Notify,
     work: Notify,
     logins: Logins,
     metrics: Arc<Metrics>,
+}
+
+/// Who sealed the vault, when and why.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// When.
+    pub at: Timestamp,
+    /// The operator's name.
+    pub by: String,
+    /// Why, as they said.
+    pub reason: Option<String>,
 }
 
 /// What exists only while the vault is unsealed.
@@ -150,6 +167,7 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let logins = Logins::new(Arc::clone(&parts.clock));
         let metrics = measure::of(&parts);
+        let started = parts.clock.now();
         Self(Arc::new(Inner {
             parts,
             logins,
@@ -162,6 +180,9 @@ impl App {
             streams: Streams::default(),
             guesses: Guesses::default(),
             log_broken: AtomicBool::new(false),
+            started,
+            sealing: Mutex::default(),
+            unsealed: Mutex::default(),
             wraps_allowed: AtomicU64::new(0),
             leases_changed: Notify::new(),
             work: Notify::new(),
@@ -182,6 +203,32 @@ impl App {
         self.0.opened.load().is_none()
     }
 
+    /// When this process's part began.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.0.started
+    }
+
+    /// Who sealed the vault, if somebody did since the start.
+    #[must_use]
+    pub fn sealing(&self) -> Option<Sealing> {
+        self.0.sealing.lock().clone()
+    }
+
+    /// Since when the vault is open.
+    #[must_use]
+    pub fn unsealed_since(&self) -> Option<Timestamp> {
+        self.0.unsealed.lock().filter(|_| !self.is_sealed())
+    }
+
+    fn unsealed_at(&self, at: Timestamp) {
+        *self.0.unsealed.lock() = Some(at);
+    }
+
+    fn sealed_by(&self, sealing: Sealing) {
+        *self.0.sealing.lock() = Some(sealing);
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -193,7 +240,7 @@ impl App {
     /// # Errors
     /// [`Error::ClockSetBack`].
     pub fn refuse_clock_set_back(&self) -> Result<(), Error> {
-        if self.now().since(self.clock.wall()) > status::CLOCK_BACK {
+        if self.now().since(self.clock.wall()) > health::CLOCK_BACK {
             return Err(Error::ClockSetBack);
         }
         Ok(())

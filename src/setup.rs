@@ -1,6 +1,7 @@
 //! The composition root: the only place that puts store, engines, verbs and surfaces together.
 
 pub mod demo;
+pub mod holder;
 pub mod look;
 pub mod server;
 pub mod stage;
@@ -31,7 +32,7 @@ pub enum SetupError {
     NotInitialized,
     /// The database.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// A verb failed.
     #[error(transparent)]
     Service(#[from] Error),
@@ -55,6 +56,20 @@ pub enum SetupError {
     InUse {
         /// The database.
         path: String,
+    },
+    /// Another program holds the write lock of a SQLite database.
+    #[error("the database `{path}` is locked by another program")]
+    Locked {
+        /// The database.
+        path: String,
+    },
+    /// The database was written by a later dekeys.
+    #[error("the database is newer than this binary")]
+    Newer {
+        /// The database's latest migration.
+        database: i64,
+        /// The latest this binary knows.
+        binary: i64,
     },
     /// The port is taken.
     #[error("{address} is taken by another program")]
@@ -90,7 +105,27 @@ pub enum SetupError {
     },
 }
 
+impl From<StoreError> for SetupError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::MigrationMismatch { database, binary } => Self::Newer { database, binary },
+            other => Self::Store(other),
+        }
+    }
+}
+
 impl SetupError {
+    /// Says which file is locked, if that is what is wrong.
+    fn of(config: &Config, error: StoreError) -> Self {
+        let path = look::sqlite_file(config);
+        match (error, path) {
+            (StoreError::Busy | StoreError::Conflict(_), Some(path)) => Self::Locked {
+                path: path.display().to_string(),
+            },
+            (other, _) => other.into(),
+        }
+    }
+
     fn file(what: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::File {
             what,
@@ -104,9 +139,9 @@ impl SetupError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotInitialized => "not_initialized",
-            Self::Store(StoreError::MigrationMismatch { .. }) => "migration_mismatch",
+            Self::Newer { .. } => "migration_mismatch",
             Self::Store(StoreError::Full) => "database_full",
-            Self::InUse { .. } | Self::Store(StoreError::Busy) => "database_locked",
+            Self::InUse { .. } | Self::Locked { .. } | Self::Store(StoreError::Busy) => "database_locked",
             Self::PortInUse { .. } => "port_in_use",
             Self::Service(Error::AlreadyInitialized) => "already_initialized",
             Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",
@@ -149,8 +184,9 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         return Err(SetupError::NotInitialized);
     }
     prepare_data_dir(&config.data_dir)?;
-    let store = Store::open(&config.database_url).await?;
-    store.migrate().await?;
+    let locked = |error| SetupError::of(config, error);
+    let store = Store::open(&config.database_url).await.map_err(locked)?;
+    store.migrate().await.map_err(locked)?;
     let mut tx = store.read().await?;
     let instance = tx.instance().await?.ok_or(SetupError::NotInitialized)?.unverified;
     let floor = tx.high_water().await?;
@@ -226,7 +262,10 @@ pub async fn unseal_from(app: &App, config: &Config) -> Result<bool, SetupError>
         (None, Some(path)) => UnsealKey::Passphrase(secret_file(path)?),
         (None, None) => return Ok(false),
     };
-    unseal::unseal(app, key).await?;
+    unseal::unseal(app, key).await.map_err(|error| match error {
+        Error::Busy => SetupError::of(config, StoreError::Busy),
+        other => other.into(),
+    })?;
     Ok(true)
 }
 

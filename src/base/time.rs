@@ -201,6 +201,18 @@ impl schemars::JsonSchema for Ttl {
     }
 }
 
+/// A span as people say it, `4 min` or `3 d`: rounded to the nearest of the largest unit of which there are at least two.
+#[must_use]
+pub fn span_words(span: Ttl) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7170 => format!("{} min", (seconds + 30) / 60),
+        7170..171_000 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} d", (seconds + 43_200) / 86_400),
+    }
+}
+
 /// Where the time comes from. Never goes back while the process lives.
 pub trait Clock: Send + Sync {
     /// The time now.

@@ -14,6 +14,7 @@ use super::output::raw;
 use super::page::{next, rows};
 use super::resolve::hide;
 use crate::client::{Reply, Request};
+use crate::problem::exit_code;
 
 /// What `api` takes.
 #[derive(Debug, Args)]
@@ -60,9 +61,15 @@ pub(crate) async fn run(args: &ApiArgs, context: &mut Context<'_>) -> Result<(),
     let mut after: Option<String> = None;
     loop {
         let request = request(args, &method, body.clone(), after.as_deref());
-        let reply = context.send_for_any(&client, &request).await?;
+        let reply = context.send_as_it_is(&client, &request).await?;
         if !args.paginate {
-            return print(args, &reply, context);
+            print(args, &reply, context)?;
+            let good = (200..300).contains(&reply.status);
+            return if good {
+                Ok(())
+            } else {
+                Err(Failure::Quiet(exit_code("", reply.status)))
+            };
         }
         let answer = reply.json();
         rows(&answer)

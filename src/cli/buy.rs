@@ -97,7 +97,7 @@ impl Purchase<'_> {
         match refused.code.as_str() {
             "payment_required" if self.payment.is_none() && self.args.pay_key_file.is_some() => {
                 self.payment = Some(self.pay(demand, context)?);
-                let patience = context.now().plus(PATIENCE);
+                let patience = context.now().plus(self.args.wait.unwrap_or(PATIENCE));
                 self.until = self.until.max(patience);
                 Ok(())
             }

@@ -17,7 +17,7 @@ use super::{Colour, Globals, curl, exit};
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::client::secret::{self, SecretFileError};
-use crate::client::{Address, Client, ClientError, KeyFile, Reply, Request};
+use crate::client::{Address, Client, ClientError, KeyFile, Refused, Reply, Request};
 
 /// What a running command works with.
 pub(crate) struct Context<'w> {
@@ -108,6 +108,12 @@ impl<'w> Context<'w> {
         self.client_with(parse_address(address.as_deref().unwrap_or(ADDR))?, None, None)
     }
 
+    /// A client of the admin address that proves nothing.
+    pub(crate) fn admin_stranger(&mut self) -> Result<Client, Failure> {
+        let address = self.globals.admin_addr.clone();
+        self.client_with(parse_address(address.as_deref().unwrap_or(ADMIN))?, None, None)
+    }
+
     /// A client of the public address that proves itself with this login alone.
     pub(crate) fn with_login(&mut self, login: SecretText) -> Result<Client, Failure> {
         let address = self.globals.addr.clone();
@@ -157,6 +163,17 @@ impl<'w> Context<'w> {
             }
             failure
         })
+    }
+
+    /// Sends a request whose answer is JSON, whatever its status, and no refusal: `/readyz` says so with 503.
+    pub(crate) async fn send_as_it_is(&mut self, client: &Client, request: &Request) -> Result<Reply, Failure> {
+        let reply = self.exchange(client, request).await??;
+        let json = serde_json::from_slice::<serde::de::IgnoredAny>(&reply.body).is_ok();
+        let refused = Refused::read(reply.status, &reply.headers, &reply.body).is_some();
+        if json && !refused || (200..300).contains(&reply.status) {
+            return Ok(reply);
+        }
+        Ok(client.check(reply)?)
     }
 
     /// Sends a request, and says so with `--verbose`; with `--curl` says how to send it, and ends.

@@ -1,5 +1,8 @@
 //! What other parts of dekeys do for a command. Each function is one call into `setup`, `mock` or `operations`.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -17,7 +20,7 @@ use crate::operations::openapi as document;
 use crate::problem;
 use crate::service::init::Init;
 use crate::setup::look::{self, DatabaseLook};
-use crate::setup::{self, SetupError};
+use crate::setup::{self, SetupError, holder};
 
 /// Makes an instance: its id, for the person to see.
 pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Failure> {
@@ -109,6 +112,55 @@ pub(crate) fn openapi() -> Value {
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         let code = problem::code(error.code()).unwrap_or(problem::INTERNAL);
-        Self::new(code.code, code.exit, error.to_string(), code.fix)
+        let failure = |what: String, fix: &str| Self::new(code.code, code.exit, what, fix);
+        match &error {
+            SetupError::PortInUse { address } => port_in_use(address),
+            SetupError::InUse { path } => {
+                let by = holder::of_file(Path::new(&format!("{path}.lock")));
+                let by = by.map_or_else(|| "another dekeys".to_owned(), |by| by.to_string());
+                failure(
+                    format!("the database `{path}` is in use by {by}"),
+                    "use it: dekeys status      or stop it: systemctl stop dekeys",
+                )
+                .because("A SQLite database is one dekeys' alone: two would take each other's work for leftovers.")
+            }
+            SetupError::Locked { path } => {
+                let by = holder::of_file(Path::new(path));
+                let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+                failure(format!("the database `{path}` is locked{by}"), "end that program, or move to PostgreSQL")
+                    .because("Waited 5 s. Another program holds the write lock; dekeys itself never needs it that long.")
+            }
+            SetupError::Newer { database, binary } => failure(
+                code.title.to_owned(),
+                "install the version that wrote it, or restore a backup",
+            )
+            .because(format!(
+                "It has migration {database}, this is {} and knows {binary}. Starting could damage it, so nothing was written.",
+                env!("CARGO_PKG_VERSION")
+            )),
+            _ => failure(error.to_string(), code.fix),
+        }
     }
+}
+
+fn port_in_use(address: &str) -> Failure {
+    let (code, parsed) = (problem::PORT_IN_USE, address.parse::<SocketAddr>());
+    let by = parsed.as_ref().ok().and_then(|address| holder::of_port(*address));
+    let words = by
+        .as_ref()
+        .map_or_else(|| "another program".to_owned(), ToString::to_string);
+    let what = match &parsed {
+        Ok(address) => format!("port {} is taken by {words}", address.port()),
+        Err(_) => format!("{address} is taken by {words}"),
+    };
+    let mut ways = Vec::new();
+    if by.as_ref().is_some_and(holder::Holder::is_dekeys) {
+        ways.push("use it: dekeys status".to_owned());
+    }
+    if let Ok(mut other) = parsed {
+        other.set_port(other.port().saturating_add(10));
+        ways.push(format!("another: dekeys serve --listen {other}"));
+    }
+    ways.push(by.map_or_else(|| "stop that one".to_owned(), |by| format!("stop it: kill {}", by.pid)));
+    Failure::new(code.code, code.exit, what, ways.join("      or "))
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::failure::{Failure, Told};
 use super::page;
 use super::world::Terminal;
-use crate::base::time::{Timestamp, Ttl};
+use crate::base::time::{Timestamp, span_words};
 
 /// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -212,17 +212,6 @@ pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
         (_, 0) => "now".to_owned(),
         (true, _) => format!("in {words}"),
         (false, _) => format!("{words} ago"),
-    }
-}
-
-/// Rounded to the nearest of the largest unit of which there are at least two.
-fn span_words(span: Ttl) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        ..120 => format!("{seconds} s"),
-        120..7170 => format!("{} min", (seconds + 30) / 60),
-        7170..171_000 => format!("{} h", (seconds + 1800) / 3600),
-        _ => format!("{} d", (seconds + 43_200) / 86_400),
     }
 }
 

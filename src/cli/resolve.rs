@@ -61,6 +61,7 @@ pub(crate) async fn run(args: &ResolveArgs, context: &mut Context<'_>) -> Result
     }
     context.key()?;
     let mut unverified = token::read(args.agent_token.as_deref(), context)?;
+    token::refuse_expired(&unverified, context)?;
     if args.pin {
         let narrowing = Narrowing {
             prims: vec![own_name(context).await?],

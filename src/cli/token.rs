@@ -10,7 +10,7 @@ use super::exit;
 use super::failure::Failure;
 use super::output::{Format, visible_lines};
 use crate::base::secret::SecretText;
-use crate::base::time::Ttl;
+use crate::base::time::{Ttl, span_words};
 use crate::client::token::{self, Authorized, Inspection, Narrowing, Use};
 use crate::client::{Keys, Request, secret};
 use crate::model::claims::UseKind;
@@ -190,6 +190,7 @@ async fn verify(args: &VerifyArgs, context: &mut Context<'_>) -> Result<(), Fail
         method: args.method.clone(),
         path: args.path.clone(),
     });
+    refuse_expired(&token, context)?;
     let (inspection, allowed) = token::verify(&token, &keys, wanted.as_ref(), context.now())?;
     if args.online && !is_active(&token, context).await? {
         let fix = "get a fresh one: POST /v1/grants/{id}/tokens, signed by its holder";
@@ -198,6 +199,32 @@ async fn verify(args: &VerifyArgs, context: &mut Context<'_>) -> Result<(), Fail
     }
     let online = args.online;
     show(&inspection, Some(&Checked { allowed, online }), context)
+}
+
+/// Says of a token that is over, before anybody is asked: the server answers it like a forged one.
+pub(crate) fn refuse_expired(unverified_token: &SecretText, context: &Context<'_>) -> Result<(), Failure> {
+    let Ok(read) = token::inspect(unverified_token, None) else {
+        return Ok(());
+    };
+    let now = context.now();
+    if read.until > now {
+        return Ok(());
+    }
+    let ago = span_words(now.since(read.until));
+    let fix = format!(
+        "a fresh one is free while the grant lives: dekeys grant token {}",
+        read.grant
+    );
+    let failure = Failure::new(
+        "token_expired",
+        exit::UNAUTHENTICATED,
+        format!("the token expired {ago} ago"),
+        fix,
+    );
+    Err(failure.because(format!(
+        "It was valid until {}. Its grant is {}.",
+        read.until, read.grant
+    )))
 }
 
 /// Introspection (RFC 7662).

@@ -125,17 +125,22 @@ pub(crate) async fn run(verb: &Vendor, context: &mut Context<'_>) -> Result<(), 
         Vendor::Connect(args) => connect(args, context).await,
         Vendor::Test { name } => {
             let request = Request::post(&["v1", "vendors", name.as_str(), "test"]);
-            let answer = context.ask_and_show(&request, TEST).await?;
+            let answer = match context.ask_and_show(&request, TEST).await {
+                Ok(answer) => answer,
+                Err(failure) => return Err(suggest(failure, name, context).await?),
+            };
             if answer.get("ok") == Some(&Value::Bool(true)) {
                 return Ok(());
             }
+            if text(&answer, "/code") == "vendor_not_connected" {
+                let what = format!("no root credential for vendor \"{name}\"");
+                let fix = format!("dekeys vendor connect {name}          what it needs: dekeys vendor show {name}");
+                let failure = Failure::new("vendor_not_connected", exit::FAILED, what, fix);
+                return Err(failure.because("The manifest is there, but dekeys has no key to create keys with."));
+            }
             let fix = format!("enter it again: dekeys vendor connect {name}");
-            let failure = Failure::new(
-                "vendor_refused",
-                exit::FAILED,
-                format!("{name} does not accept it"),
-                fix,
-            );
+            let what = format!("{name} does not accept it");
+            let failure = Failure::new("vendor_refused", exit::FAILED, what, fix);
             Err(failure.because(text(&answer, "/trouble")))
         }
         Vendor::Mock { name, manifest, listen } => {
@@ -219,14 +224,18 @@ async fn wanted(args: &ConnectArgs, context: &mut Context<'_>) -> Result<Vec<Str
 
 /// The failure, with the vendor that was probably meant.
 async fn suggest(failure: Failure, name: &Name, context: &mut Context<'_>) -> Result<Failure, Failure> {
-    if failure.code() != "not_found" {
+    if !matches!(failure.code(), "not_found" | "vendor_not_connected") {
         return Ok(failure);
     }
-    let answer = context.ask(&Request::get(&["v1", "vendors"])).await?.json();
+    let answer = context.look_up(&Request::get(&["v1", "vendors"])).await?.json();
+    if rows(&answer).iter().any(|row| text(row, "/name") == name.as_str()) {
+        return Ok(failure);
+    }
     let near = nearest(name.as_str(), rows(&answer).iter().map(|row| text(row, "/name")));
     let fix = near.map_or_else(
         || "dekeys vendor ls; or bring a manifest: --manifest FILE".to_owned(),
         |near| format!("did you mean `{near}`?"),
     );
-    Ok(failure.or_fix("not_found", || fix))
+    let code = failure.code().to_owned();
+    Ok(failure.or_fix(&code, || fix))
 }

@@ -221,10 +221,23 @@ impl Refused {
         let text = error.to_string();
         let code = match error.classify() {
             serde_json::error::Category::Data if text.starts_with("unknown field") => problem::UNKNOWN_FIELD,
+            // A key that stands there twice, and a negative zero, which is no whole number.
+            serde_json::error::Category::Data
+                if text.starts_with("duplicate field") || text.starts_with("invalid type: floating point `-0.0`") =>
+            {
+                problem::INVALID_JSON
+            }
             serde_json::error::Category::Data => problem::INVALID_REQUEST,
             _ => problem::INVALID_JSON,
         };
         Problem::new(code, text).into()
+    }
+
+    /// A body that is not JSON by its own account, or packed: a bomb is not opened to look at it.
+    pub(super) fn other_type(kind: &str) -> Self {
+        let kind: String = kind.chars().take(64).collect();
+        let words = format!("the body is {kind}; this address reads `application/json`, not packed");
+        Problem::new(problem::UNSUPPORTED_MEDIA_TYPE, words).into()
     }
 
     pub(super) fn unknown_parameter(name: &str, known: &[&str]) -> Self {

@@ -29,6 +29,7 @@ pub struct Input {
     headers: HeaderMap,
     body: Vec<u8>,
     params: Vec<(String, String)>,
+    admin: bool,
 }
 
 /// Reads a request within the limits.
@@ -70,6 +71,7 @@ pub(super) async fn read(
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
+        admin: surface.admin,
     };
     if operation.query.is_none() && input.query.as_deref().is_some_and(|query| !query.is_empty()) {
         return Err(Refused::unknown_parameter(
@@ -146,6 +148,12 @@ impl Input {
             })
     }
 
+    /// Whether it came in at the admin address.
+    #[must_use]
+    pub const fn on_admin(&self) -> bool {
+        self.admin
+    }
+
     /// The raw body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -180,6 +188,7 @@ impl Input {
     /// # Errors
     /// A problem that tells what is wrong and where.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Refused> {
+        self.refuse_other_type()?;
         let bytes = if self.body.is_empty() {
             b"{}".as_slice()
         } else {
@@ -188,11 +197,40 @@ impl Input {
         if deeper_than(bytes, DEPTH) {
             return Err(Refused::invalid_json(format!("the JSON nests deeper than {DEPTH}")));
         }
+        let read = serde_json::from_slice(bytes);
+        // What is no JSON is told as such, whatever else is wrong with it.
+        if let Err(error) = &read
+            && !error.is_data()
+        {
+            return Err(Refused::from_json(error));
+        }
         // PostgreSQL cannot hold it; both engines shall answer alike.
         if bytes.windows(6).any(|six| six == br"\u0000") {
             return Err(Error::invalid("", "text may not hold a NUL character").into());
         }
-        serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))
+        read.map_err(|error| Refused::from_json(&error))
+    }
+
+    /// A body says that it is JSON, and is not packed.
+    fn refuse_other_type(&self) -> Result<(), Refused> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        let one = |name: http::HeaderName| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let kind = one(http::header::CONTENT_TYPE).unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            let shown = if kind.is_empty() {
+                "of no type".to_owned()
+            } else {
+                format!("`{kind}`")
+            };
+            return Err(Refused::other_type(&shown));
+        }
+        match self.headers.get(http::header::CONTENT_ENCODING) {
+            Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Refused::other_type("packed")),
+            _ => Ok(()),
+        }
     }
 
     /// The body as a form (`application/x-www-form-urlencoded`, as OAuth's endpoints take it) or as JSON. Of a form the

@@ -6,6 +6,7 @@ use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use super::{people, resolve};
 use crate::base::secret::SecretText;
+use crate::base::time::Ttl;
 use crate::metrics;
 use crate::operations::texts;
 use crate::problem::{self, Problem};
@@ -13,6 +14,7 @@ use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::EndAsk;
+use crate::service::health;
 use crate::service::measure;
 use crate::service::session;
 use crate::service::status as verb;
@@ -24,8 +26,12 @@ const KEYS_ARE_GOOD_FOR: &str = "public, max-age=300";
 /// The type of a directory of keys that sign HTTP messages (draft-meunier-http-message-signatures-directory).
 const DIRECTORY: &str = "application/http-message-signatures-directory+json";
 
-pub(super) async fn readyz(app: &App) -> Answer {
-    let readiness = verb::readiness(app).await;
+pub(super) async fn readyz(app: &App, input: &Input) -> Answer {
+    let readiness = if input.on_admin() {
+        health::health(app).await
+    } else {
+        health::readiness(app).await
+    };
     let status = if readiness.ready { 200 } else { 503 };
     Answer::value(status, &serde_json::to_value(&readiness).unwrap_or_default())
 }
@@ -63,7 +69,7 @@ pub(super) async fn status(app: &App, context: &Context) -> Result<Answer, Refus
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
     match operation {
         "healthz" => Ok(Answer::text("ok")),
-        "readyz" => Ok(readyz(app).await),
+        "readyz" => Ok(readyz(app, input).await),
         "openapi" => Ok(Answer::value(200, &crate::operations::openapi::document())),
         "metrics" => Ok(Answer::typed(metrics::CONTENT_TYPE, measure::scrape(app).await)),
         "llms" => Ok(Answer::text(&texts::llms())),
@@ -104,7 +110,30 @@ pub(super) fn unseal_key(input: &Input) -> Result<UnsealKey, Refused> {
 }
 
 pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
-    Answer::json(200, &sealing::unseal(app, unseal_key(input)?).await?)
+    match sealing::unseal(app, unseal_key(input)?).await {
+        Err(Error::UnsealKeyWrong) => Err(wrong_key(app).into()),
+        Err(Error::RateLimited(pause)) => Err(paused(pause).into()),
+        other => Answer::json(200, &other?),
+    }
+}
+
+/// Says how many tries are left: whoever holds two keys should not be surprised by the pause.
+fn wrong_key(app: &App) -> Problem {
+    let words = match sealing::tries_left(app) {
+        4 => "There is a pause of 30 s now.".to_owned(),
+        1 => "1 try is left before a pause of 30 s.".to_owned(),
+        left => format!("{left} tries are left before a pause of 30 s."),
+    };
+    let vault = &app.instance.id;
+    let words = format!("It is well formed, but it does not open this vault ({vault}). Nothing changed. {words}");
+    Problem::new(problem::UNSEAL_KEY_INVALID, words)
+}
+
+fn paused(pause: Ttl) -> Problem {
+    let words = "Four wrong unseal keys came in a row; none is looked at during the pause that follows.";
+    Problem::new(problem::RATE_LIMITED, words)
+        .fix("Look for the right key meanwhile: its file names the instance.")
+        .retry_after(pause)
 }
 
 pub(super) async fn seal(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

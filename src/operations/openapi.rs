@@ -61,6 +61,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         }
         if let Some(input) = operation.input {
             let schema = input(generator);
+            let required = needs_something(schema.clone(), generator);
             let content = match operation.body {
                 Encoding::Json => json!({ "application/json": { "schema": schema } }),
                 Encoding::JsonOrForm => json!({
@@ -68,7 +69,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
                     "application/x-www-form-urlencoded": { "schema": schema },
                 }),
             };
-            let body = json!({ "required": true, "content": content });
+            let body = json!({ "required": required, "content": content });
             fields.insert("requestBody".to_owned(), body);
         }
         if operation.who != super::Who::Anyone && operation.who != super::Who::Admin {
@@ -101,6 +102,13 @@ fn query_parameters(query: Option<Shape>, generator: &mut SchemaGenerator) -> Ve
         .into_iter()
         .map(|(name, schema)| json!({ "name": name, "in": "query", "required": false, "schema": schema }))
         .collect()
+}
+
+/// Whether a body has to be sent: a missing one stands for an empty object.
+fn needs_something(schema: Schema, generator: &SchemaGenerator) -> bool {
+    let value = resolve(schema, generator);
+    let required = value.get("required").and_then(Value::as_array);
+    required.is_some_and(|names| !names.is_empty()) || value.get("oneOf").is_some() || value.get("anyOf").is_some()
 }
 
 /// A query's type is described by its properties, wherever the generator put them.
@@ -146,7 +154,7 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         );
     }
     if operation.id == "readyz" {
-        responses.insert("503".to_owned(), json!({ "description": "It cannot serve", "content": { "application/json": { "schema": generator.subschema_for::<crate::service::status::Readiness>() } } }));
+        responses.insert("503".to_owned(), json!({ "description": "It cannot serve", "content": { "application/json": { "schema": generator.subschema_for::<crate::service::health::Readiness>() } } }));
         return Value::Object(responses);
     }
     let codes = EVERYWHERE.iter().chain(operation.problems);
@@ -287,7 +295,9 @@ pub(super) fn resolve_output(_: &mut SchemaGenerator) -> Schema {
 
 /// `?version=`.
 pub(super) fn version_query(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "properties": { "version": { "type": "integer", "minimum": 1 } } })
+    json_schema!({ "type": "object", "properties": {
+        "version": { "type": "integer", "minimum": 1, "maximum": 1_000_000_000 },
+    } })
 }
 
 /// `?state=&limit=&starting_after=`.

@@ -50,6 +50,7 @@ pub const EVERYWHERE: &[&str] = &[
     "invalid_request",
     "unknown_parameter",
     "body_too_large",
+    "unsupported_media_type",
     "invalid_token",
     "signature_invalid",
     "clock_skew",

@@ -43,7 +43,8 @@ impl From<&Error> for Problem {
                     .retry_after(Ttl::from_secs(5))
             }
             Error::RateLimited(wait) => {
-                Self::new(RATE_LIMITED, format!("the next is free in {wait}")).retry_after(*wait)
+                let seconds = wait.as_millis().saturating_add(999) / 1000;
+                Self::new(RATE_LIMITED, format!("the next is free in {seconds} s")).retry_after(*wait)
             }
             Error::Narrowed { block, check } => Self::new(
                 INSUFFICIENT_SCOPE,
@@ -62,6 +63,8 @@ impl From<&Error> for Problem {
             Error::Vendor {
                 retryable, retry_after, ..
             } => vendor_failed(&text, *retryable, *retry_after),
+            Error::VendorNotConnected(vendor) => Self::new(VENDOR_NOT_CONNECTED, text)
+                .fix(format!("An operator connects it: `dekeys vendor connect {vendor}`.")),
             Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
             Error::ClockSetBack => Self::new(OVERLOADED, text)
                 .fix("The operator sets the machine's clock right; `/readyz` tells when it is.")
@@ -103,7 +106,6 @@ fn simple(error: &Error) -> &'static Code {
         Error::PurchaseUnderWay => IDEMPOTENCY_RUNNING,
         Error::PaymentUnavailable => PAYMENT_UNAVAILABLE,
         Error::IdempotencyMismatch => IDEMPOTENCY_MISMATCH,
-        Error::VendorNotConnected(_) => VENDOR_NOT_CONNECTED,
         Error::UsedUp => USED_UP,
         Error::TooManyLeases => TOO_MANY_LEASES,
         Error::PaidPerDay => BUDGET_REACHED,

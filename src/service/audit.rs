@@ -36,6 +36,7 @@ pub struct EventsAsk {
     /// By this actor.
     pub actor: Option<String>,
     /// 1 to 100; 20 if absent.
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<i64>,
     /// Older than this sequence.
     pub before: Option<i64>,

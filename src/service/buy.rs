@@ -38,6 +38,7 @@ pub struct BuyAsk {
     pub reference: Option<Reference>,
     /// What is wanted, when it is several: one quote, one settlement, all or nothing.
     #[serde(default)]
+    #[schemars(length(max = 20))]
     pub references: Vec<Reference>,
     /// For how long; the policy's longest if absent.
     pub ttl: Option<Ttl>,

@@ -239,15 +239,31 @@ pub struct VendorTest {
     pub ok: bool,
     /// What went wrong, in safe words.
     pub trouble: Option<String>,
+    /// `vendor_not_connected` when there is nothing to ask it with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// Asks the vendor, with the root credential, for something harmless.
 ///
 /// # Errors
-/// [`Error::VendorNotConnected`], [`Error::NotAllowed`].
+/// [`Error::NotFound`] for a vendor that is not known, [`Error::NotAllowed`].
 pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTest, Error> {
     context.require(&[PrincipalKind::Operator])?;
-    let connected = app.current_root(name).await?;
+    let connected = match app.current_root(name).await {
+        Err(error @ Error::VendorNotConnected(_)) => {
+            // One that nobody knows is not there; one that nobody connected fails its test.
+            show(app, name).await?;
+            return Ok(VendorTest {
+                object: "vendor_test".to_owned(),
+                vendor: name.clone(),
+                ok: false,
+                trouble: Some(error.to_string()),
+                code: Some("vendor_not_connected".to_owned()),
+            });
+        }
+        connected => connected?,
+    };
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
     let event = app.event(context, "vendor.tested", &connected.root.id, json!({ "vendor": name }));
@@ -266,6 +282,7 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
         vendor: name.clone(),
         ok: trouble.is_none(),
         trouble,
+        code: None,
     })
 }
 

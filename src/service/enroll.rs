@@ -85,6 +85,7 @@ impl<T> List<T> {
 #[serde(deny_unknown_fields)]
 pub struct PageAsk {
     /// 1 to 100; 20 if absent.
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<i64>,
     /// The id after which to go on.
     pub starting_after: Option<String>,

@@ -37,6 +37,7 @@ const LONGEST_WAIT: Ttl = Ttl::from_secs(15);
 #[serde(deny_unknown_fields)]
 pub struct ResolveRequest {
     /// What is wanted.
+    #[schemars(length(min = 1, max = 20))]
     pub items: Vec<ResolveItem>,
 }
 

@@ -12,73 +12,8 @@ use crate::model::instance::Mode;
 use crate::model::principal::{PrincipalKind, PublicKey};
 use crate::store::Engine;
 
-/// A wall clock set back by more than this refuses releases (DESIGN 24).
-pub const CLOCK_BACK: Ttl = Ttl::from_secs(30);
-
-/// One check of `/readyz`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct Check {
-    /// The name.
-    pub name: String,
-    /// Whether it holds.
-    pub ok: bool,
-    /// What was seen.
-    pub detail: String,
-}
-
-/// Whether this instance can serve.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct Readiness {
-    /// All checks hold.
-    pub ready: bool,
-    /// The checks.
-    pub checks: Vec<Check>,
-}
-
-/// Looks whether this instance can serve; answers while sealed and tells nothing secret.
-pub async fn readiness(app: &App) -> Readiness {
-    let database = match app.store.ping().await {
-        Ok(()) => check("database", true, "answers"),
-        Err(error) => {
-            tracing::warn!(%error, "the database does not answer");
-            check("database", false, "does not answer")
-        }
-    };
-    let sealed = app.is_sealed();
-    let vault = check("vault", !sealed, if sealed { "sealed" } else { "unsealed" });
-    let audit = check(
-        "audit",
-        !app.log_is_broken(),
-        if app.log_is_broken() {
-            "does not verify"
-        } else {
-            "no damage seen"
-        },
-    );
-    let back = app.now().since(app.clock.wall());
-    let clock = check(
-        "clock",
-        back <= CLOCK_BACK,
-        if back <= CLOCK_BACK {
-            "runs forward"
-        } else {
-            "was set back"
-        },
-    );
-    let checks = vec![database, vault, audit, clock];
-    Readiness {
-        ready: checks.iter().all(|check| check.ok),
-        checks,
-    }
-}
-
-fn check(name: &str, ok: bool, detail: &str) -> Check {
-    Check {
-        name: name.to_owned(),
-        ok,
-        detail: detail.to_owned(),
-    }
-}
+/// Leases that end within this are told.
+const SOON: Ttl = Ttl::from_mins(5);
 
 /// The state of an instance in figures.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +48,22 @@ pub struct Status {
     pub solo: bool,
     /// The time here.
     pub now: Timestamp,
+    /// When this process started.
+    pub started: Timestamp,
+    /// Since when the vault is open.
+    pub unsealed_since: Option<Timestamp>,
+    /// Bytes of the database; on SQLite without the write-ahead log.
+    pub database_bytes: i64,
+    /// The latest migration of the database.
+    pub migrations: i64,
+    /// The latest migration this binary knows.
+    pub migrations_known: i64,
+    /// Leases that end within five minutes.
+    pub leases_ending: i64,
+    /// When the approval request that has waited longest was made.
+    pub oldest_approval: Option<Timestamp>,
+    /// When the latest checkpoint was signed.
+    pub checkpoint_signed: Option<Timestamp>,
 }
 
 /// The state in figures.
@@ -125,7 +76,10 @@ pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
     let counts = tx.counts().await?;
     let (events, _) = tx.chain_head().await?;
     let leaves = tx.tree_state().await?.size;
+    let outlook = tx.outlook(app.now().plus(SOON)).await?;
+    let database_bytes = tx.size().await?;
     drop(tx);
+    let (migrations, migrations_known) = app.store.migrations().await?;
     Ok(Status {
         object: "status".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -146,6 +100,14 @@ pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
         leaves,
         solo: app.instance.solo,
         now: app.now(),
+        started: app.started(),
+        unsealed_since: app.unsealed_since(),
+        database_bytes,
+        migrations,
+        migrations_known,
+        leases_ending: outlook.leases_ending,
+        oldest_approval: outlook.oldest_approval,
+        checkpoint_signed: outlook.checkpoint.map(|(_, signed)| signed),
     })
 }
 

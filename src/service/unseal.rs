@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::caller::Context;
 use super::error::Error;
 use super::record::SELF;
-use super::{App, checkpoint, expire, keys, reconcile, recover};
-use crate::base::time::{Timestamp, Ttl};
+use super::{App, Sealing, checkpoint, expire, keys, reconcile, recover};
+use crate::base::time::{Timestamp, Ttl, span_words};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
 pub use crate::vault::UnsealKey;
@@ -40,6 +40,28 @@ pub fn status(app: &App) -> SealStatus {
         mode: app.instance.mode.as_str().to_owned(),
         instance: app.instance.id.to_string(),
     }
+}
+
+/// Since when the vault is sealed. Who did it and why is for operators: a reason may tell strangers when to come.
+#[must_use]
+pub fn sealed_words(app: &App, for_operators: bool) -> String {
+    let ago = |at: Timestamp| span_words(app.now().since(at));
+    let Some(sealing) = app.sealing() else {
+        return format!("Sealed since it started {} ago", ago(app.started()));
+    };
+    let when = format!("Sealed {} ago", ago(sealing.at));
+    match (for_operators, sealing.reason) {
+        (false, _) => when,
+        (true, None) => format!("{when} by {}", sealing.by),
+        (true, Some(reason)) => format!("{when} by {}: \"{reason}\"", sealing.by),
+    }
+}
+
+/// How many wrong keys may follow before there is a pause.
+#[must_use]
+pub fn tries_left(app: &App) -> i64 {
+    let times = app.guesses().0.lock().times;
+    TRIES.saturating_sub(times.checked_rem(TRIES).unwrap_or_default())
 }
 
 /// Wrong keys in a row, so that nobody tries many.
@@ -152,6 +174,7 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let _none = tx.commit(&[event], &[]).await?;
     go_on(app).await?;
     app.open_with(Some(opened));
+    app.unsealed_at(app.now());
     Ok(())
 }
 
@@ -183,6 +206,11 @@ pub async fn seal(app: &App, context: &Context, reason: Option<&str>) -> Result<
     context.claim_nonce(&mut tx).await?;
     let event = app.event(context, "vault.sealed", &app.instance.id, data);
     let _none = tx.commit(&[event], &[]).await?;
+    app.sealed_by(Sealing {
+        at: app.now(),
+        by: operator.name.to_string(),
+        reason: reason.map(str::to_owned),
+    });
     close(app);
     Ok(status(app))
 }

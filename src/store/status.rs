@@ -45,6 +45,42 @@ impl ReadTx {
     }
 }
 
+/// What comes next, and since when something waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Live leases that end before the time asked about.
+    pub leases_ending: i64,
+    /// When the approval request that has waited longest was made.
+    pub oldest_approval: Option<Timestamp>,
+    /// Leaves under the latest checkpoint, and when it was signed.
+    pub checkpoint: Option<(i64, Timestamp)>,
+}
+
+impl ReadTx {
+    /// The outlook until a moment.
+    pub async fn outlook(&mut self, until: Timestamp) -> Result<Outlook, StoreError> {
+        self.ask(
+            "SELECT (SELECT count(*) FROM leases WHERE state IN ('pending', 'active') AND expires < $1), \
+             (SELECT min(created) FROM approvals WHERE state = 'pending'), \
+             (SELECT max(size) FROM checkpoints), \
+             (SELECT created FROM checkpoints ORDER BY size DESC LIMIT 1)",
+        )
+        .bind(until)
+        .only()
+        .await
+    }
+}
+
+impl Record for Outlook {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            leases_ending: cells.int()?,
+            oldest_approval: cells.maybe_time()?,
+            checkpoint: cells.maybe_int()?.zip(cells.maybe_time()?),
+        })
+    }
+}
+
 struct Bytes(i64);
 
 impl Record for Bytes {

@@ -36,12 +36,35 @@ pub fn harden() -> Hardening {
     }
 }
 
+/// How this process is protected now, without changing it: what is missing, in words.
+#[must_use]
+pub fn seen() -> Vec<&'static str> {
+    let now = Hardening {
+        core_dumps_off: getrlimit(Resource::Core).current == Some(0),
+        not_dumpable: is_not_dumpable(),
+        key_pages_locked: false,
+        swap: swap(),
+    };
+    now.warnings()
+}
+
+#[cfg(target_os = "linux")]
+fn is_not_dumpable() -> bool {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+    matches!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_not_dumpable() -> bool {
+    false
+}
+
 impl Hardening {
     /// What is missing, in words for the log.
     #[must_use]
     pub fn warnings(&self) -> Vec<&'static str> {
         [
-            (!self.core_dumps_off).then_some("core dumps could not be turned off"),
+            (!self.core_dumps_off).then_some("core dumps are not turned off"),
             (!self.not_dumpable).then_some("other processes of this user may read this one's memory"),
             (!self.key_pages_locked && self.swap != Some(false))
                 .then_some("key pages are not locked and this machine may swap: turn swap off or encrypt it"),

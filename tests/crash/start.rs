@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use dekeys::base::random::OsRandom;
 use dekeys::client::secret;
-use dekeys::service::{status, unseal};
+use dekeys::service::{health, unseal};
 use dekeys::setup::server::Server;
 use dekeys::setup::stage;
 use dekeys::store::Store;
@@ -68,11 +68,11 @@ async fn nothing_is_ready_before_the_last_processs_work_is_taken_up() {
         (!server.app.vault.is_sealed()).then_some(())
     })
     .await;
-    assert!(!status::readiness(&server.app).await.ready);
+    assert!(!health::readiness(&server.app).await.ready);
     assert!(unseal::status(&server.app).sealed);
     drop(lock);
     opening.await.unwrap().unwrap();
-    assert!(status::readiness(&server.app).await.ready);
+    assert!(health::readiness(&server.app).await.ready);
     store.close().await;
     server.stop().await;
 }
@@ -94,7 +94,7 @@ async fn an_instance_for_the_moment_takes_another_port() {
     let taken = other.local_addr().unwrap();
     let stage = stage::Stage::ready(place.path().join("data"), taken).await.unwrap();
     assert!(!stage.server.url.ends_with(&format!(":{}", taken.port())));
-    assert!(status::readiness(&stage.server.app).await.ready);
+    assert!(health::readiness(&stage.server.app).await.ready);
     stage.server.stop().await;
 }
 

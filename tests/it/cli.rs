@@ -2,8 +2,10 @@
 
 mod curl;
 mod decisions;
+mod doctor;
 mod errors;
 mod machine;
+mod mistakes;
 mod operator;
 mod output;
 mod process;
@@ -12,4 +14,5 @@ mod secrets;
 mod stage;
 mod story;
 mod tokens;
+mod transcript;
 mod tree;

@@ -69,9 +69,9 @@ fn every_file_that_the_map_names_exists() {
 fn a_command_that_does_not_exist_is_seen() {
     let mut known = dekeys::cli::command();
     known.build();
-    let found: Vec<String> = commands("Run `dekeys doctor`.\n```sh\n$ dekeys lease ls --sort # all\n```\n").collect();
-    assert_eq!(found, ["doctor", "lease ls --sort"]);
-    assert_eq!(exists(&known, "doctor"), Err("doctor".to_owned()));
+    let found: Vec<String> = commands("Run `dekeys docter`.\n```sh\n$ dekeys lease ls --sort # all\n```\n").collect();
+    assert_eq!(found, ["docter", "lease ls --sort"]);
+    assert_eq!(exists(&known, "docter"), Err("docter".to_owned()));
     assert_eq!(exists(&known, "lease ls --sort"), Err("--sort".to_owned()));
     assert_eq!(exists(&known, "lease ls --limit 5 --key-file ops.key"), Ok(()));
 }

@@ -23,6 +23,8 @@ mod egress;
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod httpsig;
 #[cfg(test)]
 mod keys;

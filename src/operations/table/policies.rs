@@ -46,7 +46,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         input: Some(shape::<ProposeAsk>),
         output: Some(shape::<Proposal>),
         ok: 202,
-        problems: &["policy_invalid", "vendor_not_connected", "conflict"],
+        problems: &["not_found", "policy_invalid", "vendor_not_connected", "conflict"],
         ..PUT
     },
     Operation {

@@ -4,8 +4,9 @@ use super::super::{Group, Operation, Who, openapi};
 use super::shape;
 use crate::service::enroll::PrincipalView;
 use crate::service::grant::EndAsk;
+use crate::service::health::Readiness;
 use crate::service::session::{SessionAsk, SessionClosed};
-use crate::service::status::{KeySet, PublicKeys, Readiness, Status};
+use crate::service::status::{KeySet, PublicKeys, Status};
 use crate::service::unseal::SealStatus;
 
 const GET: Operation = Operation {

@@ -52,7 +52,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         summary: "Ask the vendor something harmless with the root credential",
         who: Who::Operator,
         output: Some(shape::<VendorTest>),
-        problems: &["vendor_not_connected"],
+        problems: &["not_found"],
         ..POST
     },
 ];

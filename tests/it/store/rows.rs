@@ -701,6 +701,14 @@ pub(super) async fn receipts_and_counts(store: Store) {
     };
     assert_eq!(tx.counts().await.unwrap(), expected);
     assert!(tx.size().await.unwrap() > 4096);
+    let expires = lease(&row.unverified, LeaseState::Active).expires;
+    let before = tx.outlook(expires).await.unwrap();
+    let after = tx
+        .outlook(Timestamp::from_millis(expires.as_millis() + 1))
+        .await
+        .unwrap();
+    assert_eq!((before.leases_ending, after.leases_ending), (0, 1));
+    assert_eq!(after.oldest_approval, Some(approval().created));
     let state = |state: &str| InState {
         vendor: name("openai"),
         state: state.to_owned(),
