@@ -21,6 +21,7 @@ pub use keys::{KEYS, Key, reference};
 pub use places::{Places, process_env};
 
 use crate::base::time::Ttl;
+use crate::model::payment::PaymentRules;
 
 /// What the command line gave. `None` leaves the value to the layers below.
 #[derive(Debug, Clone, Default)]
@@ -130,6 +131,8 @@ pub struct PaymentConfig {
     pub max_timeout: Ttl,
     /// The simulated rail's ledger; without it `payments.jsonl` in the data directory.
     pub ledger: Option<PathBuf>,
+    /// How careful to be.
+    pub rules: PaymentRules,
 }
 
 /// How payments are settled.
@@ -249,6 +252,7 @@ impl Default for PaymentConfig {
             pay_to: None,
             max_timeout: Ttl::from_secs(120),
             ledger: None,
+            rules: PaymentRules::default(),
         }
     }
 }

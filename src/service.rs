@@ -4,6 +4,7 @@
 //! Invariant: every change and every release passes a transaction that also appends its event.
 
 pub mod approve;
+mod ask;
 pub mod audit;
 pub mod buy;
 pub mod caller;
@@ -12,6 +13,7 @@ pub mod connect;
 pub mod control;
 pub mod credential;
 pub mod decision;
+mod demand;
 pub mod end;
 pub mod enroll;
 pub mod error;
@@ -63,6 +65,7 @@ use crate::base::random::Random;
 use crate::base::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::model::instance::Instance;
+use crate::model::payment::PaymentRules;
 use crate::payment::{PaymentRail, Terms};
 use crate::store::Store;
 use crate::store::writer::Writer;
@@ -144,6 +147,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Where payments are settled; `None` sells nothing.
     pub rail: Option<(Arc<dyn PaymentRail>, Terms)>,
+    /// How careful to be with money.
+    pub payment_rules: PaymentRules,
     /// The instance row as stored; believed only after [`App::opened`] checked it.
     pub instance: Instance,
     /// Where each checkpoint is copied to, outside the database.

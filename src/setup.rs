@@ -198,6 +198,7 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         vault: Vault::new(instance.id, Arc::clone(&random)),
         egress: Egress::new(reach(config, &instance)?)?,
         rail: rail(config, &instance, &clock)?,
+        payment_rules: config.payment.rules,
         checkpoint_copy: Some(
             config
                 .checkpoint_copy

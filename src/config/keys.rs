@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    Bad, account, admin_listen, at_least_one, cut, database_url, log_format, log_level, network, number, path,
+    Bad, account, admin_listen, at_least_one, cut, database_url, days, log_format, log_level, network, number, path,
     payment_timeout, public_url, rail, ranges, show_size, size, socket, span, words,
 };
 
@@ -261,6 +261,17 @@ pub const KEYS: &[Key] = &[
         show: |config| optional(config.payment.ledger.as_ref()),
         set: |config, text| {
             config.payment.ledger = Some(path(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.pay_within",
+        flag: None,
+        default: "`1day`",
+        meaning: "How long a grant that people approved waits for its payment, 1s to 30d.",
+        show: |config| config.payment.rules.pay_within.to_string(),
+        set: |config, text| {
+            config.payment.rules.pay_within = days(text)?;
             Ok(())
         },
     },

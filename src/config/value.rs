@@ -200,6 +200,16 @@ pub(super) fn span(text: &str) -> Result<Ttl, Bad> {
     }
 }
 
+/// A span of up to a month.
+pub(super) fn days(text: &str) -> Result<Ttl, Bad> {
+    let fix = "write a span from 1s to 30d, as in `7d`";
+    match text.parse::<Ttl>() {
+        Ok(span) if (Ttl::from_secs(1)..=Ttl::from_mins(30 * 24 * 60)).contains(&span) => Ok(span),
+        Ok(span) => bad(format!("{span} is out of bounds"), fix),
+        Err(error) => bad(error.to_string(), fix),
+    }
+}
+
 /// How long an authorization to pay may be valid: payers need 30 s to be settled in time.
 pub(super) fn payment_timeout(text: &str) -> Result<Ttl, Bad> {
     let span = span(text)?;

@@ -30,8 +30,10 @@ pub enum Subject {
     Grant {
         /// The grant that waits.
         grant: GrantId,
-        /// What it would allow, in words for the approver.
+        /// What it would allow, for how long and at what price, in words for the approver.
         summary: String,
+        /// The digest of exactly that: [`Grant::terms`](super::grant::Grant::terms).
+        terms: Digest,
     },
 }
 
@@ -47,9 +49,10 @@ impl Subject {
                 manifest,
                 prim_keys,
             } => super::policy::digest(name, *version, text, *manifest, prim_keys),
-            Self::Grant { grant, summary } => Canonical::new("dekeys.grant-approval.v1")
+            Self::Grant { grant, summary, terms } => Canonical::new("dekeys.grant-approval.v2")
                 .text(&grant.to_string())
                 .text(summary)
+                .text(&terms.to_string())
                 .digest(),
         }
     }

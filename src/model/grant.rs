@@ -6,8 +6,9 @@ use super::control::Control;
 use super::principal::PublicKey;
 use super::scope::{Name, Scope};
 use crate::base::canonical::{Canonical, Digest};
-use crate::base::id::{GrantId, PrincipalId};
-use crate::base::time::Timestamp;
+use crate::base::id::{ApprovalId, GrantId, PrincipalId};
+use crate::base::money::Money;
+use crate::base::time::{Timestamp, Ttl};
 
 /// Where a grant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ use crate::base::time::Timestamp;
 pub enum GrantState {
     /// People decide; nothing was paid and nothing exists at the vendor.
     PendingApproval,
+    /// People said yes; it waits for its payment until its end, and nothing exists at the vendor.
+    PaymentRequired,
     /// Keys are being made and payment is under way; no token works yet.
     Provisioning,
     /// The settlement's outcome is not known; keys are held.
@@ -32,8 +35,9 @@ pub enum GrantState {
 
 impl GrantState {
     /// All states.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PendingApproval,
+        Self::PaymentRequired,
         Self::Provisioning,
         Self::PaymentUnknown,
         Self::Active,
@@ -47,6 +51,7 @@ impl GrantState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PendingApproval => "pending_approval",
+            Self::PaymentRequired => "payment_required",
             Self::Provisioning => "provisioning",
             Self::PaymentUnknown => "payment_unknown",
             Self::Active => "active",
@@ -62,6 +67,12 @@ impl GrantState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
+    /// Whether it waits, for people or for its payment: nothing was paid, and nothing exists at the vendor.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::PendingApproval | Self::PaymentRequired)
+    }
+
     /// Whether nothing follows it.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -71,12 +82,16 @@ impl GrantState {
     /// Whether `next` may follow.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use GrantState::{Active, Expired, Failed, PaymentUnknown, PendingApproval, Provisioning, Revoked};
+        use GrantState::{
+            Active, Expired, Failed, PaymentRequired, PaymentUnknown, PendingApproval, Provisioning, Revoked,
+        };
         matches!(
             (self, next),
-            (PendingApproval, Provisioning | Failed | Revoked | Expired)
-                | (Provisioning, PaymentUnknown | Active | Failed)
-                | (PaymentUnknown, Active | Failed)
+            (PendingApproval, PaymentRequired | Provisioning | Failed | Revoked | Expired)
+                | (PaymentRequired, Provisioning | Failed | Revoked | Expired)
+                // Back to where it waits for its payment: people's yes outlives a payment that came to nothing.
+                | (Provisioning, PaymentUnknown | Active | Failed | PaymentRequired)
+                | (PaymentUnknown, Active | Failed | PaymentRequired)
                 | (Active, Expired | Revoked)
         )
     }
@@ -96,6 +111,21 @@ pub struct GrantItem {
     pub policy_version: i64,
     /// That version's digest.
     pub policy_digest: Digest,
+}
+
+/// What was asked for with a grant that people decide. They approve this, and what is paid later is paid for this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The request that people decide.
+    pub approval: ApprovalId,
+    /// How long it lives, from when it comes into force.
+    pub life: Ttl,
+    /// What it costs; `None` is free.
+    pub price: Option<Money>,
+    /// Method, path and body it was asked for with.
+    pub request: Digest,
+    /// Until when it can be paid, once people said yes.
+    pub pay_by: Option<Timestamp>,
 }
 
 /// A right, its holder and its bounds. Counters (uses) are kept in the row beside it, not here.
@@ -123,6 +153,49 @@ pub struct Grant {
     pub expires: Timestamp,
     /// Why it was asked for, in the requester's words.
     pub reason: String,
+    /// What was asked for, when people decide it.
+    pub asked: Option<Asked>,
+}
+
+impl Grant {
+    /// What people approve: everything that decides what the grant is and costs, and nothing that changes on its way.
+    #[must_use]
+    pub fn terms(&self) -> Digest {
+        let start = Canonical::new("dekeys.grant-terms.v1")
+            .text(&self.id.to_string())
+            .text(&self.principal.to_string())
+            .maybe(self.holder.map(|key| key.to_string()).as_deref())
+            .list(self.audience.iter())
+            .int(self.max_resolves)
+            .text(&self.reason);
+        let items = with_items(start, &self.items);
+        match &self.asked {
+            None => items,
+            Some(asked) => items
+                .int(asked.life.as_millis())
+                .maybe(asked.price.map(|price| price.to_string()).as_deref())
+                .text(&asked.request.to_string()),
+        }
+        .digest()
+    }
+
+    /// What it costs, if people decided it and it costs something.
+    #[must_use]
+    pub fn price(&self) -> Option<Money> {
+        self.asked.as_ref()?.price
+    }
+}
+
+fn with_items(start: Canonical, items: &[GrantItem]) -> Canonical {
+    let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    items.iter().fold(start.int(count), |bytes, item| {
+        bytes
+            .text(item.vendor.as_str())
+            .list(item.scopes.iter())
+            .text(item.policy.as_str())
+            .int(item.policy_version)
+            .text(&item.policy_digest.to_string())
+    })
 }
 
 impl Control for Grant {
@@ -137,16 +210,18 @@ impl Control for Grant {
             .text(self.state.as_str())
             .int(self.created.as_millis())
             .int(self.expires.as_millis())
-            .text(&self.reason)
-            .int(i64::try_from(self.items.len()).unwrap_or(i64::MAX));
-        self.items.iter().fold(start, |bytes, item| {
-            bytes
-                .text(item.vendor.as_str())
-                .list(item.scopes.iter())
-                .text(item.policy.as_str())
-                .int(item.policy_version)
-                .text(&item.policy_digest.to_string())
-        })
+            .text(&self.reason);
+        let items = with_items(start, &self.items);
+        // Only where it is: rows without it keep the mark they have.
+        match &self.asked {
+            None => items,
+            Some(asked) => items
+                .text(&asked.approval.to_string())
+                .int(asked.life.as_millis())
+                .maybe(asked.price.map(|price| price.to_string()).as_deref())
+                .text(&asked.request.to_string())
+                .maybe(asked.pay_by.map(|time| time.as_millis().to_string()).as_deref()),
+        }
     }
 }
 
@@ -165,9 +240,12 @@ mod tests {
             assert_eq!(GrantState::parse(state.as_str()), Some(state));
         }
         assert!(!GrantState::Revoked.may_become(GrantState::Active));
+        for waiting in [GrantState::PendingApproval, GrantState::PaymentRequired] {
+            assert!(!waiting.may_become(GrantState::Active), "its keys come between");
+        }
         assert!(
-            !GrantState::PendingApproval.may_become(GrantState::Active),
-            "payment comes between"
+            !GrantState::PaymentRequired.may_become(GrantState::PendingApproval),
+            "people are asked once"
         );
     }
 }

@@ -4,7 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PurchaseId};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
+
+/// How careful this instance is with money; from its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaymentRules {
+    /// How long a grant that people approved waits for its payment.
+    pub pay_within: Ttl,
+}
+
+impl Default for PaymentRules {
+    fn default() -> Self {
+        Self {
+            pay_within: Ttl::from_mins(24 * 60),
+        }
+    }
+}
 
 /// Where a purchase stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

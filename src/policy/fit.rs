@@ -3,7 +3,7 @@
 use super::document::{cut, locate, nearest};
 use super::finding::{Finding, PolicyErrors};
 use super::parse::parse;
-use crate::model::policy::{CredentialPer, GrantApproval, Policy};
+use crate::model::policy::{CredentialPer, Policy};
 use crate::model::scope::Scope;
 
 /// What a vendor's manifest says that a policy must respect.
@@ -59,20 +59,7 @@ pub fn validate(policy: &Policy, vendor: &VendorFacts) -> Vec<Finding> {
     findings.extend(unrevealable(policy, vendor));
     findings.extend(unsellable(policy, vendor));
     findings.extend(unlimitable(policy, vendor));
-    findings.extend(sold_and_asked(policy));
     findings
-}
-
-/// A purchase that waits for people is not there yet; until it is, money must not stand in for their yes.
-fn sold_and_asked(policy: &Policy) -> Option<Finding> {
-    let both = policy.price.is_some() && policy.approval != GrantApproval::None;
-    both.then(|| {
-        Finding::new(
-            "/price",
-            "a grant that people decide cannot have a price yet".to_owned(),
-            "leave out `[price]`, or write `grants = \"none\"` under `[approval]`".to_owned(),
-        )
-    })
 }
 
 fn unknown_scopes(policy: &Policy, vendor: &VendorFacts) -> Vec<Finding> {

@@ -30,8 +30,12 @@ impl From<&Error> for Problem {
                     .with("approval", approval.to_string())
                     .retry_after(Ttl::from_secs(10))
             }
-            Error::PaymentRequired { required, words } => {
-                Self::new(PAYMENT_REQUIRED, words.clone()).with("x402", required.body.clone())
+            Error::PaymentRequired { required, words, grant } => {
+                let problem = Self::new(PAYMENT_REQUIRED, words.clone()).with("x402", required.body.clone());
+                match grant {
+                    Some(grant) => problem.with("grant", grant.to_string()),
+                    None => problem,
+                }
             }
             Error::PaymentInvalid { reason, required, .. } => {
                 Self::new(PAYMENT_INVALID, format!("{reason}. Nothing was charged."))

@@ -5,26 +5,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::App;
-use super::buy::{self, Bought};
+use super::buy;
 use super::caller::Context;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
-use super::propose::instance_approvers;
+use super::grant::{self, GrantView};
 use crate::base::canonical::Digest;
-use crate::base::id::{ApprovalId, PrincipalId, ReviewId, base64url};
-use crate::base::time::{Timestamp, Ttl};
+use crate::base::id::{ApprovalId, GrantId, PrincipalId, ReviewId, base64url};
+use crate::base::time::Timestamp;
 use crate::httpsig;
 use crate::model::approval::{Approval, ApprovalState, Review, Subject, Verdict, verdict_bytes};
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
-use crate::model::policy::{GrantApproval, PolicyState, PolicyVersion};
+use crate::model::policy::{PolicyState, PolicyVersion};
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::model::scope::Name;
 use crate::policy::{self, Diff};
 use crate::store::Tx;
-
-/// How long a grant waits for people. Until they decide, its end is so much later than the life it will have.
-pub(super) const PATIENCE: Ttl = Ttl::from_mins(24 * 60);
 
 /// An approval request as people see it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -57,6 +54,8 @@ pub struct ApprovalView {
     pub text: Option<String>,
     /// What changes, for a policy.
     pub diff: Option<Diff>,
+    /// What would be granted, with its price, for a grant.
+    pub grant: Option<GrantView>,
     /// When it was made.
     pub created: Timestamp,
     /// When it ends undecided.
@@ -306,18 +305,10 @@ async fn decided(
             let _none = tx.commit(&events, &[]).await?;
             app.control().forget_policies();
         }
-        Subject::Grant { grant, .. } => {
-            let (stored, _) = tx.grant(*grant).await?.ok_or(Error::NotFound("grant"))?;
-            let mut row: Grant = app.authentic("grant", stored).await?;
-            if approved && row.state != GrantState::PendingApproval {
-                return Err(Error::GrantOver(row.state));
-            }
-            if approved {
-                row.expires = app.now().plus(asked_life(&row));
-                row.state = GrantState::Provisioning;
-                tx.update_grant(&app.stored(row.clone())?).await?;
-                return buy::provision_approved(app, context, tx, events, row).await;
-            }
+        Subject::Grant { grant, terms, .. } if approved => {
+            return approve_grant(app, context, tx, events, *grant, *terms).await;
+        }
+        Subject::Grant { .. } => {
             events.extend(let_go(app, &mut tx, &approval).await?);
             let _none = tx.commit(&events, &[]).await?;
         }
@@ -325,6 +316,42 @@ async fn decided(
             let _none = tx.commit(&events, &[]).await?;
         }
     }
+    Ok(())
+}
+
+/// People said yes to a grant: a free one is made at once, a priced one waits for its payment.
+async fn approve_grant(
+    app: &App,
+    context: &Context,
+    mut tx: Tx,
+    mut events: Vec<Event>,
+    id: GrantId,
+    terms: Digest,
+) -> Result<(), Error> {
+    let (stored, _) = tx.grant(id).await?.ok_or(Error::NotFound("grant"))?;
+    let mut row: Grant = app.authentic("grant", stored).await?;
+    if row.state != GrantState::PendingApproval {
+        return Err(Error::GrantOver(row.state));
+    }
+    let current = row.terms();
+    let Some(asked) = row.asked.as_mut().filter(|_| current == terms) else {
+        return Err(Error::DigestMismatch { given: terms, current });
+    };
+    let now = app.now();
+    if asked.price.is_none() {
+        row.expires = now.plus(asked.life);
+        row.state = GrantState::Provisioning;
+        tx.update_grant(&app.stored(row.clone())?).await?;
+        return buy::provision_approved(app, context, tx, events, row).await;
+    }
+    row.expires = now.plus(app.payment_rules.pay_within);
+    asked.pay_by = Some(row.expires);
+    row.state = GrantState::PaymentRequired;
+    tx.update_grant(&app.stored(row.clone())?).await?;
+    let data = json!({ "grant": id, "price": row.price(), "pay_by": row.expires });
+    events.push(app.event(context, "grant.payment_required", &id, data));
+    let _none = tx.commit(&events, &[]).await?;
+    app.control().forget_grant(id);
     Ok(())
 }
 
@@ -419,11 +446,6 @@ pub async fn cancel(app: &App, context: &Context, id: ApprovalId) -> Result<Appr
     view(app, approval).await
 }
 
-/// The life that was asked for with a grant that waits.
-fn asked_life(grant: &Grant) -> Ttl {
-    grant.expires.since(grant.created.plus(PATIENCE))
-}
-
 /// A request that ends without people's yes: what waited for it ends too.
 pub(super) async fn let_go(app: &App, tx: &mut Tx, approval: &Approval) -> Result<Vec<Event>, Error> {
     let Subject::Grant { grant, .. } = &approval.subject else {
@@ -442,94 +464,19 @@ pub(super) async fn let_go(app: &App, tx: &mut Tx, approval: &Approval) -> Resul
     Ok(vec![app.own_event("grant.failed", grant, json!({ "grant": grant }))])
 }
 
-/// Opens a request for a grant that people decide; commits the caller's changes with it.
-pub(super) async fn ask_for_grant(
-    app: &App,
-    context: &Context,
-    mut tx: Tx,
-    mut events: Vec<Event>,
-    grant: &Grant,
-) -> Result<Bought, Error> {
-    let now = app.now();
-    let what: Vec<String> = grant
-        .items
-        .iter()
-        .flat_map(|item| item.scopes.iter().map(|scope| format!("{}/{scope}", item.vendor)))
-        .collect();
-    let life = asked_life(grant);
-    let summary = format!("{} for {life}, up to {} resolves", what.join(", "), grant.max_resolves);
-    let approval = Approval {
-        id: ApprovalId::new(now, app.random.as_ref()),
-        subject: Subject::Grant {
-            grant: grant.id,
-            summary: summary.clone(),
-        },
-        requester: grant.principal,
-        reason: grant.reason.clone(),
-        approvers: grant_approvers(app, grant).await?,
-        quorum: 1,
-        state: ApprovalState::Pending,
-        created: now,
-        expires: now.plus(PATIENCE),
-    };
-    tx.insert_approval(&app.stored(approval.clone())?).await?;
-    let data =
-        json!({ "grant": grant.id, "summary": summary, "approvers": approval.approvers, "reason": grant.reason });
-    events.push(app.event(context, "approval.requested", &approval.id, data));
-    let _none = tx.commit(&events, &[]).await?;
-    Err(Error::PendingApproval {
-        grant: grant.id,
-        approval: approval.id,
-    })
-}
-
-/// Who decides a grant: those who approve for every policy in it that asks people.
-async fn grant_approvers(app: &App, grant: &Grant) -> Result<Vec<Name>, Error> {
-    let mut names = instance_approvers(app).await?;
-    for item in &grant.items {
-        let in_force = app.policy_version(&item.policy, item.policy_version).await?;
-        if in_force.policy.approval != GrantApproval::None {
-            names.retain(|name| in_force.policy.approvers.from.contains(name));
-        }
-    }
-    if names.is_empty() {
-        return Err(Error::Conflict(
-            "no one approver decides all of this; ask for each reference by itself".to_owned(),
-        ));
-    }
-    Ok(names)
-}
-
-/// What a repeated request for a waiting grant is told.
-pub(super) async fn pending(app: &App, grant: &Grant) -> Result<Error, Error> {
-    let mut tx = app.store.read().await?;
-    let rows = tx
-        .approvals(
-            None,
-            &crate::store::Page {
-                limit: 1000,
-                after: None,
-            },
-        )
-        .await?;
-    drop(tx);
-    let of_grant = |subject: &Subject| matches!(subject, Subject::Grant { grant: id, .. } if *id == grant.id);
-    let found = rows
-        .into_iter()
-        .find(|row| of_grant(&row.unverified.subject))
-        .ok_or(Error::NotFound("approval"))?;
-    Ok(Error::PendingApproval {
-        grant: grant.id,
-        approval: found.unverified.id,
-    })
-}
-
 async fn view(app: &App, approval: Approval) -> Result<ApprovalView, Error> {
     let mut tx = app.store.read().await?;
     let reviews = tx.reviews(approval.id).await?;
     let digest = approval.subject.digest();
+    let mut shown = None;
     let (kind, summary, text, diff) = match &approval.subject {
-        Subject::Grant { summary, .. } => ("grant", summary.clone(), None, None),
+        Subject::Grant { grant: id, summary, .. } => {
+            if let Some((stored, resolves)) = tx.grant(*id).await? {
+                let row = app.authentic("grant", stored).await?;
+                shown = Some(grant::view(app, &row, resolves).await?);
+            }
+            ("grant", summary.clone(), None, None)
+        }
         Subject::Policy {
             name, version, text, ..
         } => {
@@ -562,6 +509,7 @@ async fn view(app: &App, approval: Approval) -> Result<ApprovalView, Error> {
         reviews: reviews.into_iter().map(review_view).collect(),
         text,
         diff,
+        grant: shown,
         created: approval.created,
         expires: approval.expires,
     })

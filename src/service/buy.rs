@@ -7,12 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ask::Next;
 use super::caller::{Caller, Context};
+use super::demand::Demand;
 use super::error::Error;
 use super::grant::{self, GrantView, Minted};
-use super::offer::{self, Deal, Wanted};
+use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, approve, purchase, receipt};
+use super::{App, ask, purchase, receipt};
 use crate::base::canonical::{Canonical, Digest};
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -20,15 +22,13 @@ use crate::base::time::Ttl;
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
-use crate::model::policy::GrantApproval;
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::model::scope::{Name, Reference};
-use crate::payment::{self, Resource};
 use crate::store::Tx;
 use crate::store::nonces::IdempotencyOutcome;
 
 /// How long an idempotency key is remembered.
-const IDEMPOTENCY_LIFE: Ttl = Ttl::from_mins(7 * 24 * 60);
+pub(super) const IDEMPOTENCY_LIFE: Ttl = Ttl::from_mins(7 * 24 * 60);
 
 /// A request for a grant.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +83,12 @@ pub struct Presented {
     pub request: Option<Digest>,
 }
 
+impl Presented {
+    pub(super) fn request(&self) -> Digest {
+        self.request.unwrap_or_else(|| Digest::of(b""))
+    }
+}
+
 /// What a purchase gave.
 pub struct Bought {
     /// The grant.
@@ -115,61 +121,96 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     app.refuse_clock_set_back()?;
     refuse_while_broken(app)?;
     let references: Vec<Reference> = ask.reference.iter().chain(&ask.references).cloned().collect();
-    let mut wanted = Wanted {
-        references: &references,
-        ttl: ask.ttl,
-        max_resolves: ask.max_resolves,
-        audience: &ask.audience,
-        wallet: None,
+    let quote = offer::deal(app, &context, &wanted(&ask, &references, None)).await?;
+    let approved = match ask::people(app, &context, &ask, &quote, &presented).await? {
+        Next::Answered(bought) => return Ok(*bought),
+        Next::Approved(grant) => Some(*grant),
+        Next::Unasked => None,
     };
-    let quote = offer::deal(app, &context, &wanted).await?;
+    let quote = match &approved {
+        Some(grant) => still(app, &context, grant, None).await?,
+        None => quote,
+    };
     let Some(price) = quote.price else {
         return free(app, context, ask, quote, &presented).await;
     };
-    let (_, terms) = app
-        .rail
-        .as_ref()
-        .ok_or_else(|| Error::Conflict("this instance takes no payments".to_owned()))?;
-    let words = words(&quote, price, &terms.network);
-    let required = |error: Option<&str>| {
-        let resource = Resource {
-            url: format!("{}/v1/grants", app.public_url),
-            description: words.clone(),
-        };
-        Box::new(payment::required(terms, price, &resource, error))
-    };
-    if presented.payment.is_empty() {
-        return Err(Error::PaymentRequired {
-            required: required(None),
-            words,
-        });
-    }
-    let headers: Vec<&str> = presented.payment.iter().map(String::as_str).collect();
-    let offered = payment::read(&headers, terms, price, app.now()).map_err(|error| match error {
-        broken if broken.is_malformed() => Error::invalid("/payment-signature", broken),
-        other => Error::PaymentInvalid {
-            reason: other.to_string(),
-            required: required(Some(other.reason())),
-            response: None,
-        },
-    })?;
+    let demand = Demand::new(app, &quote, price, approved.as_ref().map(|grant| grant.id))?;
+    let offered = demand.read(app, &presented)?;
     let wallet = format!("{}:{}", offered.network, offered.payer);
-    wanted.wallet = Some(&wallet);
-    let deal = offer::deal(app, &context, &wanted).await?;
-    let order = Order {
-        deal,
-        ask,
-        wallet: Some(wallet),
-        request: presented.request.unwrap_or_else(|| Digest::of(b"")),
+    let order = match approved {
+        Some(grant) => Order {
+            deal: still(app, &context, &grant, Some(&wallet)).await?,
+            approved: Some(grant),
+            ask,
+            wallet: Some(wallet),
+            request: presented.request(),
+        },
+        None => match with_wallet(app, &context, ask, &references, wallet, &presented).await? {
+            Ok(order) => order,
+            Err(bought) => return Ok(bought),
+        },
     };
-    let (app, failed) = (app.clone(), required(None));
+    if order.deal.price != Some(price) {
+        return Err(Error::PaymentConflict);
+    }
+    let (app, failed) = (app.clone(), demand.required(None));
     let task = tokio::spawn(async move { purchase::paid(&app, &context, order, offered, failed).await });
     task.await.map_err(Error::internal)?
+}
+
+fn wanted<'a>(ask: &'a BuyAsk, references: &'a [Reference], wallet: Option<&'a str>) -> offer::Wanted<'a> {
+    offer::Wanted {
+        references,
+        ttl: ask.ttl,
+        max_resolves: ask.max_resolves,
+        audience: &ask.audience,
+        wallet,
+    }
+}
+
+/// The deal for the wallet that signed. Another policy may let it in than was quoted, and that may ask people.
+async fn with_wallet(
+    app: &App,
+    context: &Context,
+    ask: BuyAsk,
+    references: &[Reference],
+    wallet: String,
+    presented: &Presented,
+) -> Result<Result<Order, Bought>, Error> {
+    let deal = offer::deal(app, context, &wanted(&ask, references, Some(&wallet))).await?;
+    let (deal, approved) = match ask::people(app, context, &ask, &deal, presented).await? {
+        Next::Answered(bought) => return Ok(Err(*bought)),
+        Next::Approved(grant) => (still(app, context, &grant, Some(&wallet)).await?, Some(*grant)),
+        Next::Unasked => (deal, None),
+    };
+    Ok(Ok(Order {
+        deal,
+        approved,
+        ask,
+        wallet: Some(wallet),
+        request: presented.request(),
+    }))
+}
+
+/// The deal that people approved, if it still holds. If not, their yes is void.
+async fn still(app: &App, context: &Context, grant: &Grant, wallet: Option<&str>) -> Result<Deal, Error> {
+    match offer::approved(app, context, grant, wallet).await? {
+        Some(deal) => Ok(deal),
+        None => {
+            ask::void(app, grant.clone()).await?;
+            Err(Error::Conflict(
+                "a policy changed since people approved this; send the request again, and they are asked anew"
+                    .to_owned(),
+            ))
+        }
+    }
 }
 
 /// A request that was priced.
 pub(super) struct Order {
     pub(super) deal: Deal,
+    /// The grant that people approved and that this pays for.
+    pub(super) approved: Option<Grant>,
     pub(super) ask: BuyAsk,
     pub(super) wallet: Option<String>,
     pub(super) request: Digest,
@@ -181,15 +222,6 @@ fn refuse_while_broken(app: &App) -> Result<(), Error> {
     } else {
         Ok(())
     }
-}
-
-fn words(deal: &Deal, price: Money, network: &str) -> String {
-    let what: Vec<String> = deal
-        .items
-        .iter()
-        .flat_map(|item| item.scopes.iter().map(|scope| format!("{}/{scope}", item.vendor)))
-        .collect();
-    format!("{} for {} costs {price} on {network}.", what.join(", "), deal.ttl)
 }
 
 /// Whom the grant will belong to: who signed, or who pays, known or not.
@@ -261,40 +293,23 @@ pub(super) fn new_grant(
         created: now,
         expires: now.plus(order.deal.ttl),
         reason: order.ask.reason.chars().take(500).collect(),
+        asked: None,
     }
 }
 
 async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &Presented) -> Result<Bought, Error> {
     let order = Order {
         deal,
+        approved: None,
         ask,
         wallet: None,
-        request: presented.request.unwrap_or_else(|| Digest::of(b"")),
+        request: presented.request(),
     };
     let holder = order.ask.holder(context.key)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
     let (principal, created) = owner(app, &mut tx, &context, None).await?;
-    let asks = match order.deal.approval {
-        GrantApproval::Always => true,
-        GrantApproval::None => false,
-        GrantApproval::First => {
-            let mut before = true;
-            for item in &order.deal.items {
-                before = before && tx.granted_before(principal, &item.policy).await?;
-            }
-            !before
-        }
-    };
-    let state = if asks {
-        GrantState::PendingApproval
-    } else {
-        GrantState::Provisioning
-    };
-    let mut grant = new_grant(app, &order, principal, holder, state);
-    if asks {
-        grant.expires = grant.expires.plus(approve::PATIENCE);
-    }
+    let grant = new_grant(app, &order, principal, holder, GrantState::Provisioning);
     if let Some(key) = &presented.idempotency_key {
         let scope = principal.to_string();
         match tx
@@ -311,9 +326,6 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
     }
     tx.insert_grant(&app.stored(grant.clone())?).await?;
     let mut events: Vec<Event> = created.into_iter().collect();
-    if asks {
-        return approve::ask_for_grant(app, &context, tx, events, &grant).await;
-    }
     events.push(app.event(&context, "grant.requested", &grant.id, grant_facts(&grant)));
     let app = app.clone();
     let task = tokio::spawn(async move {
@@ -402,8 +414,7 @@ async fn give_up(
     for (credential, _) in intents {
         events.extend(provision::abandon(app, &mut tx, credential.id, now).await?);
     }
-    purchase::fail_grant(app, &mut tx, grant).await?;
-    events.push(app.own_event("grant.failed", &grant.id, json!({ "grant": grant.id })));
+    events.extend(purchase::fail_grant(app, &mut tx, grant).await?);
     let _none = tx.commit(&events, &[]).await?;
     app.announce_work();
     Ok(())
@@ -492,7 +503,7 @@ pub(super) async fn again(
     drop(tx);
     let grant = app.authentic("grant", stored).await?;
     match grant.state {
-        GrantState::PendingApproval => return Err(approve::pending(app, &grant).await?),
+        GrantState::PendingApproval => return Err(ask::pending(&grant)?),
         GrantState::Provisioning => return Err(Error::PurchaseUnderWay),
         GrantState::PaymentUnknown => return Err(Error::PaymentUnknown(grant.id)),
         GrantState::Failed => {

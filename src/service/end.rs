@@ -398,7 +398,11 @@ async fn leases_of(app: &App, principal: &Principal) -> Result<Vec<LeaseId>, Err
 async fn grants_of(app: &App, principal: &Principal) -> Result<Vec<GrantId>, Error> {
     let mut live = Vec::new();
     let mut page = Page::first(PAGE);
-    for state in [GrantState::PendingApproval, GrantState::Active] {
+    for state in [
+        GrantState::PendingApproval,
+        GrantState::PaymentRequired,
+        GrantState::Active,
+    ] {
         let filter = GrantFilter {
             principal: Some(principal.id),
             state: Some(state),

@@ -141,6 +141,8 @@ pub enum Error {
         required: Box<Required>,
         /// What and how much, in words.
         words: String,
+        /// The grant that people approved and that this would pay for.
+        grant: Option<GrantId>,
     },
     /// The payment is not good; nothing was charged.
     #[error("{reason}")]

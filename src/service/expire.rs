@@ -49,8 +49,7 @@ pub async fn left(app: &App, before: Timestamp) -> Result<(), Error> {
             drop(tx);
             continue;
         }
-        purchase::fail_grant(app, &mut tx, &grant).await?;
-        let mut events = vec![app.own_event("grant.failed", &grant.id, json!({ "grant": grant.id }))];
+        let mut events: Vec<_> = purchase::fail_grant(app, &mut tx, &grant).await?.into_iter().collect();
         for credential in tx.credentials_of_grant(grant.id).await? {
             events.extend(provision::abandon(app, &mut tx, credential.id, app.now()).await?);
         }

@@ -11,6 +11,7 @@ use super::enroll::{List, PageAsk};
 use super::error::Error;
 use super::receipt;
 use crate::base::id::{GrantId, PrincipalId, ReceiptId};
+use crate::base::money::Money;
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::{Grant, GrantItem, GrantState};
@@ -48,10 +49,12 @@ pub struct GrantView {
     pub audience: Vec<Name>,
     /// When it was made.
     pub created: Timestamp,
-    /// When it ends.
+    /// When it ends; while it waits for its payment, when that comes too late.
     pub expires: Timestamp,
     /// Its limits.
     pub limits: GrantLimits,
+    /// What it costs, where people decide it first.
+    pub price: Option<Money>,
     /// The receipt of its purchase.
     pub receipt: Option<ReceiptId>,
 }
@@ -212,6 +215,7 @@ pub(super) async fn view(app: &App, grant: &Grant, resolves: i64) -> Result<Gran
             max_resolves: grant.max_resolves,
             remaining_resolves: grant.max_resolves.saturating_sub(resolves).max(0),
         },
+        price: grant.price(),
         receipt,
     })
 }
@@ -368,7 +372,7 @@ pub async fn renew(app: &App, context: &Context, id: GrantId, ask: &RenewAsk) ->
             "renewing costs {price}; buy a new grant with POST /v1/grants"
         )));
     }
-    if deal.approval == GrantApproval::Always {
+    if deal.approvals.contains(&GrantApproval::Always) {
         return Err(Error::Conflict(
             "people decide each grant under this policy; ask for a new one with POST /v1/grants".to_owned(),
         ));

@@ -9,7 +9,7 @@ use super::error::Error;
 use crate::base::canonical::Digest;
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
-use crate::model::grant::GrantItem;
+use crate::model::grant::{Grant, GrantItem};
 use crate::model::offer::Offer;
 use crate::model::policy::{GrantApproval, Policy};
 use crate::model::principal::PrincipalKind;
@@ -101,8 +101,8 @@ pub struct Deal {
     pub max_resolves: i64,
     /// The price of all items; `None` is free.
     pub price: Option<Money>,
-    /// Whether people decide.
-    pub approval: GrantApproval,
+    /// Whether people decide about each item.
+    pub approvals: Vec<GrantApproval>,
     /// The smallest limit of payments a day among the policies.
     pub paid_per_day: Option<Money>,
 }
@@ -116,15 +116,7 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
         return Err(Error::invalid("/references", "a grant has 1 to 20 references"));
     }
     let policies = app.policies().await?;
-    let mut deal = Deal {
-        items: Vec::new(),
-        lives: Vec::new(),
-        ttl: Ttl::from_millis(i64::MAX),
-        max_resolves: i64::MAX,
-        price: None,
-        approval: GrantApproval::None,
-        paid_per_day: None,
-    };
+    let mut deal = Deal::none();
     let asked_for = |in_force: &&InForce| {
         wanted
             .references
@@ -136,12 +128,49 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
         let (in_force, terms) = choose(context, &usable, wanted, reference)?;
         deal.add(in_force, &terms, reference);
     }
-    if deal.price.is_some() && deal.approval != GrantApproval::None {
-        return Err(Error::Conflict(
-            "some of this costs, and some of it is decided by people; ask for each by itself".to_owned(),
-        ));
-    }
     Ok(deal)
+}
+
+/// The deal of a grant that people approved, for the wallet that pays it. `None`: a policy of it is not in force any
+/// more as they knew it, or asks another price.
+///
+/// # Errors
+/// [`Error::PolicyNotApproved`] when its policies do not let this wallet in.
+pub(super) async fn approved(
+    app: &App,
+    context: &Context,
+    grant: &Grant,
+    wallet: Option<&str>,
+) -> Result<Option<Deal>, Error> {
+    let life = grant.asked.as_ref().map(|asked| asked.life);
+    let policies = app.policies().await?;
+    let mut deal = Deal::none();
+    for item in &grant.items {
+        let is_it = |in_force: &&InForce| {
+            let version = &in_force.version;
+            version.name == item.policy && version.digest() == item.policy_digest
+        };
+        let usable = as_approved(app, policies.iter().filter(is_it)).await?;
+        if usable.is_empty() {
+            return Ok(None);
+        }
+        for scope in &item.scopes {
+            let reference = Reference {
+                vendor: item.vendor.clone(),
+                scope: scope.clone(),
+            };
+            let wanted = Wanted {
+                references: std::slice::from_ref(&reference),
+                ttl: life,
+                max_resolves: Some(grant.max_resolves),
+                audience: &grant.audience,
+                wallet,
+            };
+            let (in_force, terms) = choose(context, &usable, &wanted, &reference)?;
+            deal.add(in_force, &terms, &reference);
+        }
+    }
+    Ok(Some(deal).filter(|deal| deal.items == grant.items && deal.price == grant.price()))
 }
 
 /// The best policy for one reference. A stranger who has not paid yet is quoted as if its wallet were one that may
@@ -232,10 +261,26 @@ fn ask_of<'a>(
 }
 
 impl Deal {
+    const fn none() -> Self {
+        Self {
+            items: Vec::new(),
+            lives: Vec::new(),
+            ttl: Ttl::from_millis(i64::MAX),
+            max_resolves: i64::MAX,
+            price: None,
+            approvals: Vec::new(),
+            paid_per_day: None,
+        }
+    }
+
+    /// Whether people may have to decide some of it.
+    pub(super) fn may_ask(&self) -> bool {
+        self.approvals.iter().any(|approval| *approval != GrantApproval::None)
+    }
+
     fn add(&mut self, in_force: &InForce, terms: &Terms, reference: &Reference) {
         self.ttl = self.ttl.min(terms.ttl);
         self.max_resolves = self.max_resolves.min(terms.max_resolves);
-        self.approval = stricter(self.approval, terms.approval);
         let version = &in_force.version;
         let same = |item: &&mut GrantItem| item.policy == version.name && item.vendor == reference.vendor;
         if let Some(item) = self.items.iter_mut().find(same) {
@@ -252,6 +297,7 @@ impl Deal {
             policy_digest: version.digest(),
         });
         self.lives.push(terms.max_lease);
+        self.approvals.push(terms.approval);
         self.price = sum(self.price, terms.price);
         self.paid_per_day = smaller(self.paid_per_day, in_force.policy.limits.paid_per_day);
     }
@@ -268,13 +314,5 @@ fn smaller(one: Option<Money>, other: Option<Money>) -> Option<Money> {
     match (one, other) {
         (Some(one), Some(other)) => Some(if other.atomic() < one.atomic() { other } else { one }),
         (one, other) => one.or(other),
-    }
-}
-
-fn stricter(one: GrantApproval, other: GrantApproval) -> GrantApproval {
-    match (one, other) {
-        (GrantApproval::Always, _) | (_, GrantApproval::Always) => GrantApproval::Always,
-        (GrantApproval::First, _) | (_, GrantApproval::First) => GrantApproval::First,
-        _ => GrantApproval::None,
     }
 }

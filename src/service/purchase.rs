@@ -3,11 +3,12 @@
 
 use serde_json::json;
 
-use super::App;
-use super::buy::{Bought, Made, Order, activate, again, finish, new_grant, owner, provision_all};
+use super::buy::{Bought, Made, Order, Presented, activate, again, finish, new_grant, owner, provision_all};
 use super::caller::Context;
 use super::error::Error;
+use super::offer::Deal;
 use super::provision::{self, Saved};
+use super::{App, demand};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
@@ -135,14 +136,10 @@ enum Keep {
 async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, keep: Keep) -> Result<Claimed, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
-    let (principal, created) = owner(app, &mut tx, context, order.wallet.as_deref()).await?;
-    let grant = new_grant(
-        app,
-        order,
-        principal,
-        order.ask.holder(context.key)?,
-        GrantState::Provisioning,
-    );
+    let (mut grant, created) = match &order.approved {
+        Some(approved) => (approved.clone(), None),
+        None => begin(app, &mut tx, context, order).await?,
+    };
     let purchase = Purchase {
         id: PurchaseId::new(now, app.random.as_ref()),
         network: offered.network.clone(),
@@ -185,6 +182,9 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
             return Ok(Claimed::Before(before));
         }
     };
+    if order.approved.is_some() {
+        grant = resume(app, &mut tx, &grant, order).await?;
+    }
     if let Some(limit) = order.deal.paid_per_day {
         // The claim above counts already.
         let spent = tx.paid_since(&purchase.payer, now.minus(DAY)).await?;
@@ -198,11 +198,64 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         return Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)));
     }
     context.claim_nonce(&mut tx).await?;
-    tx.insert_grant(&app.stored(grant.clone())?).await?;
+    let stored = app.stored(grant.clone())?;
+    match order.approved {
+        Some(_) => tx.update_grant(&stored).await?,
+        None => tx.insert_grant(&stored).await?,
+    }
     let mut events: Vec<Event> = created.into_iter().collect();
     events.push(app.event(context, "payment.claimed", &purchase.id, payment_facts(&purchase)));
     let _none = tx.commit(&events, &[]).await?;
     Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
+}
+
+/// A grant that nobody had to be asked about.
+async fn begin(app: &App, tx: &mut Tx, context: &Context, order: &Order) -> Result<(Grant, Option<Event>), Error> {
+    let (principal, created) = owner(app, tx, context, order.wallet.as_deref()).await?;
+    let holder = order.ask.holder(context.key)?;
+    Ok((
+        new_grant(app, order, principal, holder, GrantState::Provisioning),
+        created,
+    ))
+}
+
+/// The grant that people approved, on its way to be paid; read anew, since another payment may have come first.
+async fn resume(app: &App, tx: &mut Tx, approved: &Grant, order: &Order) -> Result<Grant, Error> {
+    let (stored, _) = tx.grant(approved.id).await?.ok_or(Error::NotFound("grant"))?;
+    let mut grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
+    let now = app.now();
+    match grant.state {
+        GrantState::PaymentRequired if grant.expires <= now => return Err(Error::GrantOver(GrantState::Expired)),
+        GrantState::PaymentRequired => {}
+        // Another payment came first.
+        GrantState::Provisioning | GrantState::PaymentUnknown | GrantState::Active => {
+            return Err(Error::PurchaseUnderWay);
+        }
+        over => return Err(Error::GrantOver(over)),
+    }
+    if grant.terms() != approved.terms() {
+        return Err(Error::Forged("grant"));
+    }
+    grant.state = GrantState::Provisioning;
+    grant.payer.clone_from(&order.wallet);
+    grant.expires = now.plus(order.deal.ttl);
+    Ok(grant)
+}
+
+/// Whether the payment was presented before and has come so far that it cannot begin anew: then its outcome is the
+/// answer, and nobody is asked about it.
+pub(super) async fn was_tried(app: &App, tx: &mut Tx, deal: &Deal, presented: &Presented) -> Result<bool, Error> {
+    let (Some((_, terms)), Some(price)) = (app.rail.as_ref(), deal.price) else {
+        return Ok(false);
+    };
+    let Ok(offered) = demand::read(app, terms, price, presented) else {
+        return Ok(false);
+    };
+    let (network, asset) = (&offered.network, &offered.asset);
+    let found = tx
+        .purchase_by_nonce(network, asset, &offered.payer, &offered.nonce)
+        .await?;
+    Ok(found.is_some_and(|row| !matches!(row.state, PurchaseState::Claimed | PurchaseState::Released)))
 }
 
 /// The same authorization came before.
@@ -295,8 +348,8 @@ pub(super) async fn close(
     closed.last_error = Some(why.chars().take(200).collect());
     let mut tx = app.store.begin().await?;
     tx.update_purchase(&closed).await?;
-    fail_grant(app, &mut tx, grant).await?;
     let mut events = vec![app.own_event(kind, &purchase.id, payment_facts(&closed))];
+    events.extend(fail_grant(app, &mut tx, grant).await?);
     for credential in tx.credentials_of_grant(grant.id).await? {
         events.extend(provision::abandon(app, &mut tx, credential.id, now).await?);
     }
@@ -363,13 +416,35 @@ pub(super) fn payment_facts(purchase: &Purchase) -> serde_json::Value {
     })
 }
 
-/// A grant that came to nothing, unless that is on record already.
-pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<(), Error> {
+/// A grant whose making or payment came to nothing, unless that is on record already. What people approved goes back to
+/// where it waits for its payment: their yes was not for one try.
+pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<Option<Event>, Error> {
+    let waits_again = grant.price().is_some();
+    let next = if waits_again {
+        GrantState::PaymentRequired
+    } else {
+        GrantState::Failed
+    };
     let current = tx.grant(grant.id).await?.map(|(stored, _)| stored.unverified.state);
-    if current.is_some_and(|state| state.may_become(GrantState::Failed)) {
-        let mut failed = grant.clone();
-        failed.state = GrantState::Failed;
-        tx.update_grant(&app.stored(failed)?).await?;
+    if current.is_none_or(|state| state == next || !state.may_become(next)) {
+        return Ok(None);
     }
-    Ok(())
+    let mut over = grant.clone();
+    over.state = next;
+    if waits_again {
+        over.payer = None;
+        over.expires = over
+            .asked
+            .as_ref()
+            .and_then(|asked| asked.pay_by)
+            .unwrap_or(over.expires);
+    }
+    tx.update_grant(&app.stored(over)?).await?;
+    app.control().forget_grant(grant.id);
+    let kind = if waits_again {
+        "grant.payment_required"
+    } else {
+        "grant.failed"
+    };
+    Ok(Some(app.own_event(kind, &grant.id, json!({ "grant": grant.id }))))
 }

@@ -1,11 +1,15 @@
 //! Grants, with the count of their resolves beside them.
 
+use serde::{Deserialize, Serialize};
+
 use super::statement::{Cells, Record};
 use super::{Page, ReadTx, StoreError, Tx};
-use crate::base::id::{GrantId, PrincipalId};
-use crate::base::time::Timestamp;
+use crate::base::canonical::Digest;
+use crate::base::id::{ApprovalId, GrantId, PrincipalId};
+use crate::base::money::Money;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::control::Stored;
-use crate::model::grant::{Grant, GrantState};
+use crate::model::grant::{Asked, Grant, GrantState};
 use crate::model::principal::PublicKey;
 use crate::model::scope::Name;
 
@@ -13,7 +17,7 @@ macro_rules! select {
     ($more:literal, $tail:literal) => {
         concat!(
             "SELECT g.id, g.principal, g.holder, g.payer, g.items, g.audience, g.max_resolves, g.state, g.created, \
-             g.expires, g.reason, g.mac",
+             g.expires, g.reason, g.asked, g.mac",
             $more,
             " FROM grants AS g ",
             $tail
@@ -40,7 +44,7 @@ impl Tx {
         let grant = &stored.unverified;
         self.ask(
             "INSERT INTO grants (id, principal, holder, payer, items, audience, max_resolves, resolves, state, created, \
-             expires, reason, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12)",
+             expires, reason, asked, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12, $13)",
         )
         .bind(grant.id)
         .bind(grant.principal)
@@ -53,6 +57,7 @@ impl Tx {
         .bind(grant.created)
         .bind(grant.expires)
         .bind(&grant.reason)
+        .bind(asked_text(grant)?.as_deref())
         .bind(stored.mac)
         .run()
         .await?;
@@ -82,7 +87,7 @@ impl Tx {
         }
         self.ask(
             "UPDATE grants SET holder = $2, payer = $3, audience = $4, max_resolves = $5, state = $6, expires = $7, \
-             reason = $8, mac = $9 WHERE id = $1",
+             reason = $8, asked = $9, mac = $10 WHERE id = $1",
         )
         .bind(grant.id)
         .bind(grant.holder)
@@ -92,10 +97,53 @@ impl Tx {
         .bind(grant.state.as_str())
         .bind(grant.expires)
         .bind(&grant.reason)
+        .bind(asked_text(grant)?.as_deref())
         .bind(stored.mac)
         .run_on("grant")
         .await
     }
+
+    /// Lets the same request of the same principal find this grant again.
+    pub async fn remember_request(&mut self, grant: GrantId, request: Digest) -> Result<(), StoreError> {
+        self.ask("UPDATE grants SET request = $2 WHERE id = $1")
+            .bind(grant)
+            .bind(request)
+            .run_on("grant")
+            .await
+    }
+}
+
+/// [`Asked`] as it is kept: times are milliseconds, since the row's mark covers them to the millisecond.
+#[derive(Serialize, Deserialize)]
+struct AskedText {
+    approval: ApprovalId,
+    life: i64,
+    price: Option<Money>,
+    request: Digest,
+    pay_by: Option<i64>,
+}
+
+fn asked_text(grant: &Grant) -> Result<Option<String>, StoreError> {
+    let kept = grant.asked.as_ref().map(|asked| AskedText {
+        approval: asked.approval,
+        life: asked.life.as_millis(),
+        price: asked.price,
+        request: asked.request,
+        pay_by: asked.pay_by.map(Timestamp::as_millis),
+    });
+    let text = kept.as_ref().map(serde_json::to_string).transpose();
+    text.map_err(|_| StoreError::corrupt("grants.asked"))
+}
+
+fn asked(text: &str) -> Result<Asked, StoreError> {
+    let kept: AskedText = serde_json::from_str(text).map_err(|_| StoreError::corrupt("grants.asked"))?;
+    Ok(Asked {
+        approval: kept.approval,
+        life: Ttl::from_millis(kept.life),
+        price: kept.price,
+        request: kept.request,
+        pay_by: kept.pay_by.map(Timestamp::from_millis),
+    })
 }
 
 impl ReadTx {
@@ -128,11 +176,40 @@ impl ReadTx {
             .await
     }
 
-    /// Active grants and grants that wait for approval whose time is over.
+    /// The principal's newest grant that was asked for by this request and has not come to its end: one that waits for
+    /// people or its payment, or is being paid and made.
+    pub async fn grant_by_request(
+        &mut self,
+        principal: PrincipalId,
+        request: Digest,
+    ) -> Result<Option<Stored<Grant>>, StoreError> {
+        self.ask(select!(
+            "",
+            "WHERE g.principal = $1 AND g.request = $2 \
+             AND g.state IN ('pending_approval', 'payment_required', 'provisioning', 'payment_unknown') \
+             ORDER BY g.id DESC LIMIT 1"
+        ))
+        .bind(principal)
+        .bind(request)
+        .one()
+        .await
+    }
+
+    /// How many grants of a principal wait for people or for their payment.
+    pub async fn grants_waiting(&mut self, principal: PrincipalId) -> Result<i64, StoreError> {
+        self.ask(
+            "SELECT count(*) FROM grants WHERE principal = $1 AND state IN ('pending_approval', 'payment_required')",
+        )
+        .bind(principal)
+        .only()
+        .await
+    }
+
+    /// Active grants, and grants that wait for people or for their payment, whose time is over.
     pub async fn grants_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Stored<Grant>>, StoreError> {
         self.ask(select!(
             "",
-            "WHERE g.state IN ('active', 'pending_approval') AND g.expires <= $1 ORDER BY g.expires LIMIT $2"
+            "WHERE g.state IN ('active', 'pending_approval', 'payment_required') AND g.expires <= $1 ORDER BY g.expires LIMIT $2"
         ))
         .bind(now)
         .bind(limit)
@@ -148,7 +225,7 @@ impl ReadTx {
             "WHERE g.state = 'provisioning' AND g.created <= $1 \
              AND NOT EXISTS (SELECT 1 FROM credentials AS c WHERE c.grant_id = g.id AND c.created > $1) \
              AND NOT EXISTS (SELECT 1 FROM purchases AS p WHERE p.grant_id = g.id \
-             AND p.state IN ('claimed', 'settling')) ORDER BY g.id LIMIT $2"
+             AND p.state IN ('claimed', 'settling', 'paid', 'provisioning')) ORDER BY g.id LIMIT $2"
         ))
         .bind(before)
         .bind(limit)
@@ -191,6 +268,7 @@ impl Record for Grant {
             created: cells.time()?,
             expires: cells.time()?,
             reason: cells.text()?,
+            asked: cells.maybe_text()?.as_deref().map(asked).transpose()?,
         })
     }
 }

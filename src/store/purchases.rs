@@ -148,6 +148,25 @@ impl ReadTx {
         self.ask(select!("WHERE id = $1")).bind(id).one().await
     }
 
+    /// By its authorization.
+    pub async fn purchase_by_nonce(
+        &mut self,
+        network: &str,
+        asset: &str,
+        payer: &str,
+        nonce: &str,
+    ) -> Result<Option<Purchase>, StoreError> {
+        self.ask(select!(
+            "WHERE network = $1 AND asset = $2 AND payer = $3 AND nonce = $4"
+        ))
+        .bind(network)
+        .bind(asset)
+        .bind(payer)
+        .bind(nonce)
+        .one()
+        .await
+    }
+
     /// The latest purchase for a grant.
     pub async fn purchase_of_grant(&mut self, grant: GrantId) -> Result<Option<Purchase>, StoreError> {
         self.ask(select!("WHERE grant_id = $1 ORDER BY id DESC LIMIT 1"))

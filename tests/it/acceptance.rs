@@ -4,6 +4,7 @@ mod approvals;
 mod authorization;
 mod canary;
 mod database;
+mod decided;
 mod feed;
 mod limits;
 mod openapi;

@@ -136,6 +136,7 @@ fn every_key_is_read_from_the_file_the_environment_and_flags() {
         ("payment.pay_to", ACCOUNT),
         ("payment.max_timeout", "5m"),
         ("payment.ledger", "/l"),
+        ("payment.pay_within", "90m"),
         ("limits.body", "1 MiB"),
         ("limits.header", "8 KiB"),
         ("limits.header_timeout", "5s"),

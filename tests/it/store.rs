@@ -56,6 +56,7 @@ conformance! {
         a_decided_approval_stays_decided_and_nobody_votes_twice
         grants_come_back_as_they_went_in
         grants_keep_to_their_states grants_nobody_makes_any_more_are_found
+        a_grant_that_waits_is_found_by_its_request
         credentials_keep_to_their_states
         keys_that_should_be_dead_are_found
         leases_are_counted

@@ -56,11 +56,12 @@ async fn nobody_decides_alone_what_others_approve() {
     for (name, scope, approver) in [("of-ada", "echo:read", "ada"), ("of-grace", "echo:write", "grace")] {
         let text = policy(name, scope, ALWAYS)
             .replace("[\"ada\", \"grace\"]", &format!("[\"{approver}\"]"))
-            .replace("quorum = 2", "quorum = 1");
+            .replace("quorum = 2", "quorum = 1")
+            .replace("max_ttl = \"15m\"", "max_ttl = \"20m\"");
         scene.put_in_force(name, &text).await;
     }
-    let body = json!({ "references": [READ, WRITE] });
-    // The demo policy sells what `of-ada` gives after a question, so only an agent that may not pay is asked.
+    // The demo policy sells what `of-ada` gives after a question, but not for so long.
+    let body = json!({ "references": [READ, WRITE], "ttl": "20m" });
     let asked = send(&scene.agent(), Request::post(&["v1", "grants"]).json(&body)).await;
     asked.is(409, "conflict");
 }

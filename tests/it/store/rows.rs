@@ -1,7 +1,7 @@
 //! Every table: what goes in comes back, what may happen once happens once.
 
 use dekeys::base::canonical::Digest;
-use dekeys::base::id::{EventId, GrantId, IncarnationId, ReceiptId, ReviewId};
+use dekeys::base::id::{EventId, GrantId, IncarnationId, PrincipalId, ReceiptId, ReviewId};
 use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
@@ -268,6 +268,7 @@ pub(super) async fn grants_come_back_as_they_went_in(store: Store) {
     let (mut full, mut bare) = (stored(grant("readers")), stored(grant("readers")));
     full.unverified.items.push(grant("writers").items.remove(0));
     (bare.unverified.holder, bare.unverified.payer) = (None, None);
+    bare.unverified.asked = None;
     bare.unverified.audience = Vec::new();
     bare.unverified.state = GrantState::Provisioning;
     let mut tx = store.begin().await.unwrap();
@@ -354,6 +355,49 @@ pub(super) async fn grants_keep_to_their_states(store: Store) {
         tx.update_grant(&stored(grant("x"))).await,
         Err(StoreError::Absent("grant"))
     ));
+}
+
+pub(super) async fn a_grant_that_waits_is_found_by_its_request(store: Store) {
+    let (mut row, request) = (stored(grant("readers")), Digest::of(b"request"));
+    row.unverified.state = GrantState::PendingApproval;
+    let principal = row.unverified.principal;
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_grant(&row).await.unwrap();
+    assert_eq!(tx.grant_by_request(principal, request).await.unwrap(), None);
+    tx.remember_request(row.unverified.id, request).await.unwrap();
+    assert_eq!(tx.grants_waiting(principal).await.unwrap(), 1);
+    for state in [GrantState::PendingApproval, GrantState::PaymentRequired] {
+        row.unverified.state = state;
+        tx.update_grant(&row).await.unwrap();
+        let found = tx.grant_by_request(principal, request).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&row));
+        assert_eq!(
+            tx.grants_due(later(3_600), 9).await.unwrap(),
+            std::slice::from_ref(&row)
+        );
+    }
+    let stranger = PrincipalId::new(NOW, &Ids);
+    assert_eq!(tx.grant_by_request(stranger, request).await.unwrap(), None);
+    assert_eq!(
+        tx.grant_by_request(principal, Digest::of(b"other")).await.unwrap(),
+        None
+    );
+    // A payment under way, given up, and begun again.
+    for state in [
+        GrantState::Provisioning,
+        GrantState::PaymentRequired,
+        GrantState::Provisioning,
+    ] {
+        row.unverified.state = state;
+        tx.update_grant(&row).await.unwrap();
+        assert!(tx.grant_by_request(principal, request).await.unwrap().is_some());
+    }
+    assert_eq!(tx.grants_waiting(principal).await.unwrap(), 0);
+    row.unverified.state = GrantState::Active;
+    tx.update_grant(&row).await.unwrap();
+    assert_eq!(tx.grant_by_request(principal, request).await.unwrap(), None);
+    let nobody = tx.remember_request(GrantId::new(NOW, &Ids), request).await;
+    assert!(matches!(nobody, Err(StoreError::Absent("grant"))));
 }
 
 pub(super) async fn credentials_keep_to_their_states(store: Store) {
@@ -523,6 +567,12 @@ pub(super) async fn a_purchase_is_claimed_once(store: Store) {
     );
     assert_eq!(tx.purchase(second.id).await.unwrap(), None);
     assert_eq!(tx.purchase_of_grant(first.grant).await.unwrap().as_ref(), Some(&first));
+    for (nonce, found) in [(first.nonce.as_str(), Some(first.clone())), ("0x1", None)] {
+        let seen = tx
+            .purchase_by_nonce(&first.network, &first.asset, &first.payer, nonce)
+            .await;
+        assert_eq!(seen.unwrap(), found);
+    }
     assert_eq!(tx.purchases_due(later(59), 9).await.unwrap(), []);
     assert_eq!(tx.purchases_due(later(60), 9).await.unwrap(), [first.clone()]);
 

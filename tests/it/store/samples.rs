@@ -12,7 +12,7 @@ use dekeys::model::approval::{Approval, ApprovalState, Subject};
 use dekeys::model::control::{Mac, Stored};
 use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::event::Event;
-use dekeys::model::grant::{Grant, GrantItem, GrantState};
+use dekeys::model::grant::{Asked, Grant, GrantItem, GrantState};
 use dekeys::model::instance::{Instance, Mode};
 use dekeys::model::lease::{Lease, LeaseState};
 use dekeys::model::payment::{Purchase, PurchaseState};
@@ -125,6 +125,7 @@ pub(super) fn approval() -> Approval {
         subject: Subject::Grant {
             grant: GrantId::new(NOW, &Ids),
             summary: "one hour of chat".to_owned(),
+            terms: Digest::of(b"terms"),
         },
         requester: PrincipalId::new(NOW, &Ids),
         reason: "because".to_owned(),
@@ -155,6 +156,13 @@ pub(super) fn grant(policy: &str) -> Grant {
         created: NOW,
         expires: later(3_600),
         reason: "to work".to_owned(),
+        asked: Some(Asked {
+            approval: ApprovalId::new(NOW, &Ids),
+            life: Ttl::from_secs(900),
+            price: Some("0.01 USDC".parse().unwrap()),
+            request: Digest::of(b"request"),
+            pay_by: Some(later(60)),
+        }),
     }
 }
 
