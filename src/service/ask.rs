@@ -222,7 +222,7 @@ fn summary(grant: &Grant) -> String {
         .iter()
         .flat_map(|item| item.scopes.iter().map(|scope| format!("{}/{scope}", item.vendor)))
         .collect();
-    let life = grant.asked.as_ref().map_or(Ttl::default(), |asked| asked.life);
+    let life = grant.asked.as_ref().map_or_else(Ttl::default, |asked| asked.life);
     let price = match grant.price() {
         Some(price) => format!("; the requester pays {price} once approved"),
         None => String::new(),

@@ -153,7 +153,7 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     if order.deal.price != Some(price) {
         return Err(Error::PaymentConflict);
     }
-    let (app, failed) = (app.clone(), demand.required(None));
+    let (app, failed) = (app.clone(), Box::new(demand.required(None)));
     let task = tokio::spawn(async move { purchase::paid(&app, &context, order, offered, failed).await });
     task.await.map_err(Error::internal)?
 }
@@ -194,16 +194,13 @@ async fn with_wallet(
 
 /// The deal that people approved, if it still holds. If not, their yes is void.
 async fn still(app: &App, context: &Context, grant: &Grant, wallet: Option<&str>) -> Result<Deal, Error> {
-    match offer::approved(app, context, grant, wallet).await? {
-        Some(deal) => Ok(deal),
-        None => {
-            ask::void(app, grant.clone()).await?;
-            Err(Error::Conflict(
-                "a policy changed since people approved this; send the request again, and they are asked anew"
-                    .to_owned(),
-            ))
-        }
+    if let Some(deal) = offer::approved(app, context, grant, wallet).await? {
+        return Ok(deal);
     }
+    ask::void(app, grant.clone()).await?;
+    Err(Error::Conflict(
+        "a policy changed since people approved this; send the request again, and they are asked anew".to_owned(),
+    ))
 }
 
 /// A request that was priced.

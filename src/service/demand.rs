@@ -37,14 +37,14 @@ impl<'a> Demand<'a> {
     }
 
     /// The 402, with the reason why a payment before was refused, if there was one.
-    pub(super) fn required(&self, error: Option<&str>) -> Box<Required> {
-        Box::new(payment::required(self.terms, self.price, &self.resource, error))
+    pub(super) fn required(&self, error: Option<&str>) -> Required {
+        payment::required(self.terms, self.price, &self.resource, error)
     }
 
     /// Nothing was paid yet.
     pub(super) fn unpaid(&self) -> Error {
         Error::PaymentRequired {
-            required: self.required(None),
+            required: Box::new(self.required(None)),
             words: self.resource.description.clone(),
             grant: self.grant,
         }
@@ -62,7 +62,7 @@ impl<'a> Demand<'a> {
             broken if broken.is_malformed() => Error::invalid("/payment-signature", broken),
             other => Error::PaymentInvalid {
                 reason: other.to_string(),
-                required: self.required(Some(other.reason())),
+                required: Box::new(self.required(Some(other.reason()))),
                 response: None,
             },
         })
