@@ -5,6 +5,7 @@ pub mod approval;
 pub mod claims;
 pub mod control;
 pub mod credential;
+pub mod credit;
 pub mod event;
 pub mod grant;
 pub mod instance;

@@ -13,6 +13,7 @@ mod ask;
 mod batch;
 mod connect;
 pub mod credentials;
+pub mod credits;
 mod decide;
 mod dialect;
 mod error;

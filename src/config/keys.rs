@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    Bad, account, admin_listen, at_least_one, cut, database_url, days, log_format, log_level, network, number, path,
-    payment_timeout, public_url, rail, ranges, show_size, size, socket, span, words,
+    Bad, account, admin_listen, at_least_one, count, cut, database_url, days, log_format, log_level, network, number,
+    path, payment_timeout, public_url, rail, ranges, show_size, size, socket, span, words,
 };
 
 /// One key.
@@ -272,6 +272,39 @@ pub const KEYS: &[Key] = &[
         show: |config| config.payment.rules.pay_within.to_string(),
         set: |config, text| {
             config.payment.rules.pay_within = days(text)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.trusted_after",
+        flag: None,
+        default: "`1`",
+        meaning: "How often a payer must have paid before keys are made for it ahead of the payment, up to 1000; until then it pays first. 0 trusts everybody.",
+        show: |config| config.payment.rules.trusted_after.to_string(),
+        set: |config, text| {
+            config.payment.rules.trusted_after = count(text, 1000)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.strike",
+        flag: None,
+        default: "`7days`",
+        meaning: "How long a payer pays first after its payment was refused when its keys had been made, 1s to 30d.",
+        show: |config| config.payment.rules.strike.to_string(),
+        set: |config, text| {
+            config.payment.rules.strike = days(text)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.held_keys",
+        flag: None,
+        default: "`50`",
+        meaning: "Most keys at one vendor, in 24 hours, that are held unpaid or were made in vain, up to 1000000. Above it everybody pays first.",
+        show: |config| config.payment.rules.held_keys.to_string(),
+        set: |config, text| {
+            config.payment.rules.held_keys = count(text, 1_000_000)?;
             Ok(())
         },
     },

@@ -230,6 +230,16 @@ pub(super) fn number(text: &str, most: usize) -> Result<usize, Bad> {
     }
 }
 
+pub(super) fn count(text: &str, most: i64) -> Result<i64, Bad> {
+    match text.parse() {
+        Ok(number) if (0..=most).contains(&number) => Ok(number),
+        _ => bad(
+            format!("`{}` is not such a number", cut(text)),
+            format!("write a whole number up to {most}"),
+        ),
+    }
+}
+
 pub(super) fn at_least_one(text: &str, most: usize) -> Result<usize, Bad> {
     match number(text, most)? {
         0 => bad("must not be 0", format!("write a whole number from 1 to {most}")),

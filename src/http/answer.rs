@@ -156,6 +156,10 @@ fn headers_of(error: &Error) -> Vec<(&'static str, String)> {
             headers.extend(response.clone().map(|response| ("payment-response", response)));
             headers
         }
+        Error::PaymentCredited {
+            response: Some(response),
+            ..
+        } => vec![("payment-response", response.clone())],
         Error::PaymentUnknown(grant) => vec![("location", format!("/v1/grants/{grant}"))],
         Error::PendingApproval { approval, .. } => vec![("location", format!("/v1/approvals/{approval}"))],
         _ => Vec::new(),

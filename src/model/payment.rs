@@ -11,12 +11,21 @@ use crate::base::time::{Timestamp, Ttl};
 pub struct PaymentRules {
     /// How long a grant that people approved waits for its payment.
     pub pay_within: Ttl,
+    /// How often somebody must have paid before keys are made for it ahead of the payment; 0 trusts everybody.
+    pub trusted_after: i64,
+    /// How long a payer whose payment was refused after its keys were made has to pay first.
+    pub strike: Ttl,
+    /// Most keys at one vendor, within a day, that are held unpaid or were made in vain. Above it everybody pays first.
+    pub held_keys: i64,
 }
 
 impl Default for PaymentRules {
     fn default() -> Self {
         Self {
             pay_within: Ttl::from_mins(24 * 60),
+            trusted_after: 1,
+            strike: Ttl::from_mins(7 * 24 * 60),
+            held_keys: 50,
         }
     }
 }
@@ -29,6 +38,10 @@ pub enum PurchaseState {
     Claimed,
     /// Settlement was begun; it may have happened.
     Settling,
+    /// Settled first; nothing was made yet.
+    Paid,
+    /// Settled first; its keys are being made.
+    Provisioning,
     /// Settled, and the grant is active.
     Settled,
     /// Settled, but there is no grant for it: the payer has credit.
@@ -41,9 +54,11 @@ pub enum PurchaseState {
 
 impl PurchaseState {
     /// All states.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Claimed,
         Self::Settling,
+        Self::Paid,
+        Self::Provisioning,
         Self::Settled,
         Self::Credited,
         Self::Released,
@@ -56,6 +71,8 @@ impl PurchaseState {
         match self {
             Self::Claimed => "claimed",
             Self::Settling => "settling",
+            Self::Paid => "paid",
+            Self::Provisioning => "provisioning",
             Self::Settled => "settled",
             Self::Credited => "credited",
             Self::Released => "released",
@@ -72,11 +89,21 @@ impl PurchaseState {
     /// Whether `next` may follow. Released only before settlement was begun.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use PurchaseState::{Claimed, Credited, Refused, Released, Settled, Settling};
+        use PurchaseState::{Claimed, Credited, Paid, Provisioning, Refused, Released, Settled, Settling};
         matches!(
             (self, next),
-            (Claimed, Settling | Released) | (Released, Claimed) | (Settling, Settled | Credited | Refused)
+            (Claimed, Settling | Released)
+                | (Released, Claimed)
+                | (Settling, Settled | Credited | Refused | Paid)
+                | (Paid, Provisioning | Credited)
+                | (Provisioning, Settled | Credited)
         )
+    }
+
+    /// Whether the money moved, whatever came of it.
+    #[must_use]
+    pub const fn is_paid(self) -> bool {
+        matches!(self, Self::Paid | Self::Provisioning | Self::Settled | Self::Credited)
     }
 }
 
@@ -115,4 +142,22 @@ pub struct Purchase {
     pub next_at: Option<Timestamp>,
     /// When it was claimed.
     pub created: Timestamp,
+    /// Whether the money moves before the keys are made.
+    pub settle_first: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_paid_is_released_or_refused() {
+        for state in PurchaseState::ALL {
+            assert_eq!(PurchaseState::parse(state.as_str()), Some(state));
+            for next in PurchaseState::ALL {
+                let lost = state.is_paid() && !next.is_paid();
+                assert!(!(lost && state.may_become(next)), "{state:?} -> {next:?}");
+            }
+        }
+    }
 }

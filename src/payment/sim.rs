@@ -350,6 +350,7 @@ mod tests {
                 last_error: None,
                 next_at: None,
                 created: NOW,
+                settle_first: false,
             }
         }
     }

@@ -182,6 +182,10 @@ codes! {
         fix "Wait until the span is over; a higher limit needs a change of the policy."
         example "5.00 USDC of 5.00 USDC were paid in the last 24 hours";
     // payment
+    PAYMENT_CREDITED = 502 10 true "payment_credited" "paid, and kept as credit"
+        cause "The payment was settled, but what it paid for could not be made. Nothing is lost: the payer has credit, which pays for the next grant."
+        fix "Ask again without a payment, signed by the payer's key or with its wallet's proof in `SIGN-IN-WITH-X`: the credit pays. Do not pay again."
+        example "0.01 USDC were paid, and are kept as credit: vendor `openrouter`: it did not answer within 10 s";
     PAYMENT_REQUIRED = 402 6 true "payment_required" "payment required"
         cause "What was asked for has a price. The `PAYMENT-REQUIRED` header has the terms (x402 v2)."
         fix "Repeat the request with the same `Idempotency-Key` and a `PAYMENT-SIGNATURE` header (x402 v2)."

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, ask, purchase, receipt};
+use super::{App, ask, credit, purchase, receipt};
 use crate::base::canonical::{Canonical, Digest};
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -134,21 +134,17 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let Some(price) = quote.price else {
         return free(app, context, ask, quote, &presented).await;
     };
+    if presented.payment.is_empty()
+        && let Some(wallet) = credit::covering(app, &context, price).await?
+    {
+        return by_credit(app, context, ask, &references, &presented, approved, (wallet, price)).await;
+    }
     let demand = Demand::new(app, &quote, price, approved.as_ref().map(|grant| grant.id))?;
     let offered = demand.read(app, &presented)?;
     let wallet = format!("{}:{}", offered.network, offered.payer);
-    let order = match approved {
-        Some(grant) => Order {
-            deal: still(app, &context, &grant, Some(&wallet)).await?,
-            approved: Some(grant),
-            ask,
-            wallet: Some(wallet),
-            request: presented.request(),
-        },
-        None => match with_wallet(app, &context, ask, &references, wallet, &presented).await? {
-            Ok(order) => order,
-            Err(bought) => return Ok(bought),
-        },
+    let order = match with_wallet(app, &context, ask, &references, wallet, &presented, approved).await? {
+        Ok(order) => order,
+        Err(bought) => return Ok(bought),
     };
     if order.deal.price != Some(price) {
         return Err(Error::PaymentConflict);
@@ -168,7 +164,8 @@ fn wanted<'a>(ask: &'a BuyAsk, references: &'a [Reference], wallet: Option<&'a s
     }
 }
 
-/// The deal for the wallet that signed. Another policy may let it in than was quoted, and that may ask people.
+/// The deal for the wallet that pays. Another policy may let it in than was quoted, and that may ask people; then the
+/// answer may be there already.
 async fn with_wallet(
     app: &App,
     context: &Context,
@@ -176,12 +173,22 @@ async fn with_wallet(
     references: &[Reference],
     wallet: String,
     presented: &Presented,
+    mut approved: Option<Grant>,
 ) -> Result<Result<Order, Bought>, Error> {
-    let deal = offer::deal(app, context, &wanted(&ask, references, Some(&wallet))).await?;
-    let (deal, approved) = match ask::people(app, context, &ask, &deal, presented).await? {
-        Next::Answered(bought) => return Ok(Err(*bought)),
-        Next::Approved(grant) => (still(app, context, &grant, Some(&wallet)).await?, Some(*grant)),
-        Next::Unasked => (deal, None),
+    let deal = match &approved {
+        Some(grant) => still(app, context, grant, Some(&wallet)).await?,
+        None => {
+            let deal = offer::deal(app, context, &wanted(&ask, references, Some(&wallet))).await?;
+            match ask::people(app, context, &ask, &deal, presented).await? {
+                Next::Answered(bought) => return Ok(Err(*bought)),
+                Next::Unasked => deal,
+                Next::Approved(grant) => {
+                    let deal = still(app, context, &grant, Some(&wallet)).await?;
+                    approved = Some(*grant);
+                    deal
+                }
+            }
+        }
     };
     Ok(Ok(Order {
         deal,
@@ -189,7 +196,30 @@ async fn with_wallet(
         ask,
         wallet: Some(wallet),
         request: presented.request(),
+        idempotency_key: presented.idempotency_key.clone(),
     }))
+}
+
+/// Buys with what the caller's own wallet is owed.
+async fn by_credit(
+    app: &App,
+    context: Context,
+    ask: BuyAsk,
+    references: &[Reference],
+    presented: &Presented,
+    approved: Option<Grant>,
+    (wallet, price): (String, Money),
+) -> Result<Bought, Error> {
+    let order = match with_wallet(app, &context, ask, references, wallet, presented, approved).await? {
+        Ok(order) => order,
+        Err(bought) => return Ok(bought),
+    };
+    if order.deal.price != Some(price) {
+        return Err(Error::PaymentConflict);
+    }
+    let app = app.clone();
+    let task = tokio::spawn(async move { credit::spend(&app, &context, order, price).await });
+    task.await.map_err(Error::internal)?
 }
 
 /// The deal that people approved, if it still holds. If not, their yes is void.
@@ -211,6 +241,7 @@ pub(super) struct Order {
     pub(super) ask: BuyAsk,
     pub(super) wallet: Option<String>,
     pub(super) request: Digest,
+    pub(super) idempotency_key: Option<String>,
 }
 
 fn refuse_while_broken(app: &App) -> Result<(), Error> {
@@ -301,25 +332,14 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
         ask,
         wallet: None,
         request: presented.request(),
+        idempotency_key: presented.idempotency_key.clone(),
     };
-    let holder = order.ask.holder(context.key)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
-    let (principal, created) = owner(app, &mut tx, &context, None).await?;
-    let grant = new_grant(app, &order, principal, holder, GrantState::Provisioning);
-    if let Some(key) = &presented.idempotency_key {
-        let scope = principal.to_string();
-        match tx
-            .remember_idempotency(&scope, key, order.request, grant.id, app.now().plus(IDEMPOTENCY_LIFE))
-            .await?
-        {
-            IdempotencyOutcome::New => {}
-            IdempotencyOutcome::Other => return Err(Error::IdempotencyMismatch),
-            IdempotencyOutcome::Same(id) => {
-                drop(tx);
-                return again(app, &context, id, None).await;
-            }
-        }
+    let (grant, created) = purchase::begin(app, &mut tx, &context, &order).await?;
+    if let Some(before) = remembered(app, &mut tx, &order, &grant).await? {
+        drop(tx);
+        return again(app, &context, before, None).await;
     }
     tx.insert_grant(&app.stored(grant.clone())?).await?;
     let mut events: Vec<Event> = created.into_iter().collect();
@@ -330,6 +350,22 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
         finish(&app, &context, grant, made, None).await
     });
     task.await.map_err(Error::internal)?
+}
+
+/// The grant that the same idempotency key stands for already; if none, it stands for this one from now on.
+pub(super) async fn remembered(app: &App, tx: &mut Tx, order: &Order, grant: &Grant) -> Result<Option<GrantId>, Error> {
+    let Some(key) = &order.idempotency_key else {
+        return Ok(None);
+    };
+    let (scope, until) = (grant.principal.to_string(), app.now().plus(IDEMPOTENCY_LIFE));
+    match tx
+        .remember_idempotency(&scope, key, order.request, grant.id, until)
+        .await?
+    {
+        IdempotencyOutcome::New => Ok(None),
+        IdempotencyOutcome::Same(id) => Ok(Some(id)),
+        IdempotencyOutcome::Other => Err(Error::IdempotencyMismatch),
+    }
 }
 
 /// Provisions a grant that people have approved.
@@ -343,20 +379,26 @@ pub(super) async fn provision_approved(
     events: Vec<Event>,
     mut grant: Grant,
 ) -> Result<(), Error> {
-    let mut lives = Vec::with_capacity(grant.items.len());
-    for item in &grant.items {
-        let in_force = app.policy_version(&item.policy, item.policy_version).await?;
-        lives.push(
-            in_force
-                .policy
-                .reveal
-                .as_ref()
-                .map_or(in_force.policy.grant.max_ttl, |reveal| reveal.max_lease),
-        );
-    }
+    let lives = lives(app, &grant).await?;
     grant.state = GrantState::Provisioning;
     let made = provision_all(app, tx, events, &grant, &lives).await?;
     finish(app, context, grant, made, None).await.map(drop)
+}
+
+/// How long a key made for each item of a grant lives, by the policies it was granted under.
+pub(super) async fn lives(app: &App, grant: &Grant) -> Result<Vec<Ttl>, Error> {
+    let mut lives = Vec::with_capacity(grant.items.len());
+    for item in &grant.items {
+        let in_force = app.policy_version(&item.policy, item.policy_version).await?;
+        let policy = &in_force.policy;
+        lives.push(
+            policy
+                .reveal
+                .as_ref()
+                .map_or(policy.grant.max_ttl, |reveal| reveal.max_lease),
+        );
+    }
+    Ok(lives)
 }
 
 pub(super) type Made = Vec<(crate::model::credential::Credential, crate::vendor::Created)>;

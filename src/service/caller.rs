@@ -121,6 +121,13 @@ impl Context {
         }
     }
 
+    /// Wallets that the caller has proved to be its own, CAIP-10.
+    #[must_use]
+    pub fn wallets(&self) -> Vec<String> {
+        let known = self.caller.principal().map(|principal| principal.wallets.clone());
+        known.unwrap_or_default()
+    }
+
     /// The principal, when it is one of `kinds`.
     ///
     /// # Errors

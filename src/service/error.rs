@@ -2,6 +2,7 @@
 
 use crate::base::canonical::Digest;
 use crate::base::id::{ApprovalId, GrantId};
+use crate::base::money::Money;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::approval::ApprovalState;
 use crate::model::grant::GrantState;
@@ -166,6 +167,16 @@ pub enum Error {
     /// Settlement was begun, its outcome is not known.
     #[error("it is not known yet whether the payment went through")]
     PaymentUnknown(GrantId),
+    /// Paid, but what was paid for could not be made: the payer has credit.
+    #[error("{amount} were paid, and are kept as credit: {why}")]
+    PaymentCredited {
+        /// How much.
+        amount: Money,
+        /// Why, in safe words.
+        why: String,
+        /// The settlement for the PAYMENT-RESPONSE header.
+        response: Option<String>,
+    },
     /// The same idempotency key came with another request.
     #[error("this idempotency key was used for another request")]
     IdempotencyMismatch,

@@ -49,7 +49,7 @@ pub async fn left(app: &App, before: Timestamp) -> Result<(), Error> {
             drop(tx);
             continue;
         }
-        let mut events: Vec<_> = purchase::fail_grant(app, &mut tx, &grant).await?.into_iter().collect();
+        let mut events = purchase::fail_grant(app, &mut tx, &grant).await?;
         for credential in tx.credentials_of_grant(grant.id).await? {
             events.extend(provision::abandon(app, &mut tx, credential.id, app.now()).await?);
         }

@@ -103,6 +103,8 @@ pub struct Deal {
     pub price: Option<Money>,
     /// Whether people decide about each item.
     pub approvals: Vec<GrantApproval>,
+    /// Whether a vendor in it wants to be settled first.
+    pub settle_first: bool,
     /// The smallest limit of payments a day among the policies.
     pub paid_per_day: Option<Money>,
 }
@@ -128,6 +130,7 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
         let (in_force, terms) = choose(context, &usable, wanted, reference)?;
         deal.add(in_force, &terms, reference);
     }
+    deal.ask_vendors(app).await?;
     Ok(deal)
 }
 
@@ -170,6 +173,7 @@ pub(super) async fn approved(
             deal.add(in_force, &terms, &reference);
         }
     }
+    deal.ask_vendors(app).await?;
     Ok(Some(deal).filter(|deal| deal.items == grant.items && deal.price == grant.price()))
 }
 
@@ -269,8 +273,17 @@ impl Deal {
             max_resolves: i64::MAX,
             price: None,
             approvals: Vec::new(),
+            settle_first: false,
             paid_per_day: None,
         }
+    }
+
+    async fn ask_vendors(&mut self, app: &App) -> Result<(), Error> {
+        for item in &self.items {
+            let (manifest, _) = app.manifest(&item.vendor).await?;
+            self.settle_first |= manifest.settles_first();
+        }
+        Ok(())
     }
 
     /// Whether people may have to decide some of it.

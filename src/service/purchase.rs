@@ -8,13 +8,13 @@ use super::caller::Context;
 use super::error::Error;
 use super::offer::Deal;
 use super::provision::{self, Saved};
-use super::{App, demand};
+use super::{App, credit, demand, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
-use crate::payment::{self, Offered, Settle, Verify};
+use crate::payment::{self, Offered, PaymentRail, Settle, Verify};
 use crate::store::Tx;
 use crate::store::purchases::Claim;
 
@@ -81,6 +81,40 @@ pub(super) async fn paid(
             return Err(Error::PaymentUnavailable);
         }
     }
+    if purchase.settle_first {
+        return prepaid::pay(
+            app,
+            context,
+            rail.as_ref(),
+            order,
+            &offered,
+            (purchase, grant),
+            required,
+        )
+        .await;
+    }
+    held(
+        app,
+        context,
+        rail.as_ref(),
+        order,
+        &offered,
+        (purchase, grant),
+        required,
+    )
+    .await
+}
+
+/// Makes the keys, holds them, and settles: nothing is charged before they exist.
+async fn held(
+    app: &App,
+    context: &Context,
+    rail: &dyn PaymentRail,
+    order: Order,
+    offered: &Offered,
+    (purchase, grant): (Purchase, Grant),
+    required: Box<payment::Required>,
+) -> Result<Bought, Error> {
     let tx = app.store.begin().await?;
     let verified = app.event(context, "payment.verified", &purchase.id, payment_facts(&purchase));
     let made = match provision_all(app, tx, vec![verified], &grant, &order.deal.lives).await {
@@ -93,7 +127,7 @@ pub(super) async fn paid(
     // Told before it is true, never after: a 202 too many is looked up, a lost one is paid twice.
     context.charging.begins(grant.id);
     let purchase = settling(app, context, purchase, made).await?;
-    match rail.settle(&offered).await {
+    match rail.settle(offered).await {
         Settle::Done { transaction } => {
             let id = grant.id;
             let finished = finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await;
@@ -103,16 +137,7 @@ pub(super) async fn paid(
                 Error::PaymentUnknown(id)
             })
         }
-        Settle::Refused(reason) => {
-            refused(app, &purchase, &grant, &reason).await?;
-            let outcome = payment::Outcome::Refused { reason: &reason };
-            let response = payment::response(outcome, &purchase.network, &purchase.payer);
-            Err(Error::PaymentInvalid {
-                reason,
-                required,
-                response: Some(response),
-            })
-        }
+        Settle::Refused(reason) => Err(refused(app, &purchase, &grant, reason, required).await?),
         Settle::Unknown(reason) => {
             unknown(app, &purchase, &grant, &reason).await?;
             Err(Error::PaymentUnknown(grant.id))
@@ -157,9 +182,10 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         last_error: None,
         next_at: Some(now.plus(CLAIM_LIFE)),
         created: now,
+        settle_first: false,
     };
     let open = tx.purchases_open_of(&purchase.payer).await?;
-    let purchase = match tx.claim_purchase(&purchase).await? {
+    let mut purchase = match tx.claim_purchase(&purchase).await? {
         Claim::New if open > 0 => {
             drop(tx);
             return Err(Error::RateLimited(Ttl::from_secs(1)));
@@ -198,6 +224,8 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         return Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)));
     }
     context.claim_nonce(&mut tx).await?;
+    purchase.settle_first = trust::settle_first(app, &mut tx, &order.deal, &purchase).await?;
+    tx.set_settle_first(purchase.id, purchase.settle_first).await?;
     let stored = app.stored(grant.clone())?;
     match order.approved {
         Some(_) => tx.update_grant(&stored).await?,
@@ -210,7 +238,12 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
 }
 
 /// A grant that nobody had to be asked about.
-async fn begin(app: &App, tx: &mut Tx, context: &Context, order: &Order) -> Result<(Grant, Option<Event>), Error> {
+pub(super) async fn begin(
+    app: &App,
+    tx: &mut Tx,
+    context: &Context,
+    order: &Order,
+) -> Result<(Grant, Option<Event>), Error> {
     let (principal, created) = owner(app, tx, context, order.wallet.as_deref()).await?;
     let holder = order.ask.holder(context.key)?;
     Ok((
@@ -220,7 +253,7 @@ async fn begin(app: &App, tx: &mut Tx, context: &Context, order: &Order) -> Resu
 }
 
 /// The grant that people approved, on its way to be paid; read anew, since another payment may have come first.
-async fn resume(app: &App, tx: &mut Tx, approved: &Grant, order: &Order) -> Result<Grant, Error> {
+pub(super) async fn resume(app: &App, tx: &mut Tx, approved: &Grant, order: &Order) -> Result<Grant, Error> {
     let (stored, _) = tx.grant(approved.id).await?.ok_or(Error::NotFound("grant"))?;
     let mut grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
     let now = app.now();
@@ -270,14 +303,17 @@ async fn before(
         return Err(Error::PaymentConflict);
     }
     match purchase.state {
-        PurchaseState::Claimed | PurchaseState::Released => Err(Error::PurchaseUnderWay),
+        PurchaseState::Claimed | PurchaseState::Released | PurchaseState::Paid | PurchaseState::Provisioning => {
+            Err(Error::PurchaseUnderWay)
+        }
         PurchaseState::Settling => Err(Error::PaymentUnknown(purchase.grant)),
         PurchaseState::Settled => {
             let transaction = purchase.transaction.clone().unwrap_or_default();
             let response = settled_response(&purchase, &transaction);
             again(app, context, purchase.grant, Some(response)).await
         }
-        PurchaseState::Refused | PurchaseState::Credited => {
+        PurchaseState::Credited => Err(prepaid::credited(&purchase)),
+        PurchaseState::Refused => {
             let reason = purchase
                 .last_error
                 .unwrap_or_else(|| "this authorization was refused before".to_owned());
@@ -291,7 +327,12 @@ async fn before(
 }
 
 /// Keys on record, held; then the record that settlement begins.
-async fn settling(app: &App, context: &Context, mut purchase: Purchase, made: Made) -> Result<Purchase, Error> {
+pub(super) async fn settling(
+    app: &App,
+    context: &Context,
+    mut purchase: Purchase,
+    made: Made,
+) -> Result<Purchase, Error> {
     let mut tx = app.store.begin().await?;
     let mut events = Vec::with_capacity(made.len().saturating_add(1));
     let mut late = false;
@@ -328,8 +369,22 @@ async fn release(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Re
     close(app, purchase, grant, PurchaseState::Released, "payment.released", why).await
 }
 
-async fn refused(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
-    close(app, purchase, grant, PurchaseState::Refused, "payment.failed", why).await
+/// The rail refused to settle: on record, and what its payer is told.
+pub(super) async fn refused(
+    app: &App,
+    purchase: &Purchase,
+    grant: &Grant,
+    reason: String,
+    required: Box<payment::Required>,
+) -> Result<Error, Error> {
+    close(app, purchase, grant, PurchaseState::Refused, "payment.failed", &reason).await?;
+    let outcome = payment::Outcome::Refused { reason: &reason };
+    let response = payment::response(outcome, &purchase.network, &purchase.payer);
+    Ok(Error::PaymentInvalid {
+        reason,
+        required,
+        response: Some(response),
+    })
 }
 
 /// A purchase that came to nothing: its keys are ended, its grant failed.
@@ -359,7 +414,7 @@ pub(super) async fn close(
     Ok(())
 }
 
-async fn unknown(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
+pub(super) async fn unknown(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {
     let mut open = purchase.clone();
     open.last_error = Some(why.chars().take(200).collect());
     open.next_at = Some(app.now().plus(RECONCILE_AFTER));
@@ -417,8 +472,8 @@ pub(super) fn payment_facts(purchase: &Purchase) -> serde_json::Value {
 }
 
 /// A grant whose making or payment came to nothing, unless that is on record already. What people approved goes back to
-/// where it waits for its payment: their yes was not for one try.
-pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<Option<Event>, Error> {
+/// where it waits for its payment: their yes was not for one try. Credit that was taken for it is given back.
+pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<Vec<Event>, Error> {
     let waits_again = grant.price().is_some();
     let next = if waits_again {
         GrantState::PaymentRequired
@@ -427,7 +482,7 @@ pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<
     };
     let current = tx.grant(grant.id).await?.map(|(stored, _)| stored.unverified.state);
     if current.is_none_or(|state| state == next || !state.may_become(next)) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let mut over = grant.clone();
     over.state = next;
@@ -446,5 +501,7 @@ pub(super) async fn fail_grant(app: &App, tx: &mut Tx, grant: &Grant) -> Result<
     } else {
         "grant.failed"
     };
-    Ok(Some(app.own_event(kind, &grant.id, json!({ "grant": grant.id }))))
+    let mut events = vec![app.own_event(kind, &grant.id, json!({ "grant": grant.id }))];
+    events.extend(credit::give_back(app, tx, grant.id).await?);
+    Ok(events)
 }

@@ -2,7 +2,7 @@
 
 use super::caller::Context;
 use super::error::Error;
-use super::{App, end, purchase};
+use super::{App, buy, credit, end, prepaid, purchase};
 use crate::base::id::{PurchaseId, RequestId};
 use crate::base::time::Ttl;
 use crate::model::grant::Grant;
@@ -44,7 +44,7 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
             )
             .await
         }
-        PurchaseState::Settling => match take(app, id).await? {
+        state if is_open(state) => match take(app, id).await? {
             Some(purchase) => settling(app, purchase, grant).await,
             None => Ok(()),
         },
@@ -52,13 +52,20 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
     }
 }
 
+/// Money moved for it, or may have.
+const fn is_open(state: PurchaseState) -> bool {
+    matches!(
+        state,
+        PurchaseState::Settling | PurchaseState::Paid | PurchaseState::Provisioning
+    )
+}
+
 /// Takes the look: workers of other instances keep away while this one asks the rail. `None`: somebody was first.
 async fn take(app: &App, id: PurchaseId) -> Result<Option<Purchase>, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let found = tx.purchase(id).await?;
-    let Some(mut purchase) = found.filter(|row| row.state == PurchaseState::Settling && end::due(row.next_at, now))
-    else {
+    let Some(mut purchase) = found.filter(|row| is_open(row.state) && end::due(row.next_at, now)) else {
         return Ok(None);
     };
     purchase.next_at = Some(now.plus(LOOK));
@@ -67,13 +74,16 @@ async fn take(app: &App, id: PurchaseId) -> Result<Option<Purchase>, Error> {
     Ok(Some(purchase))
 }
 
+/// Asks the rail, also where the row says that the money moved: what the row says is not authentic, what the rail says
+/// is.
 async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Error> {
     let Some((rail, _)) = app.rail.as_ref() else {
         return Ok(());
     };
     match rail.find(&purchase, app.now()).await {
+        Find::Settled { transaction } if purchase.settle_first => paid(app, purchase, grant, transaction).await,
         Find::Settled { transaction } => settled(app, purchase, grant, transaction).await,
-        Find::NotSettled => {
+        Find::NotSettled if purchase.state == PurchaseState::Settling => {
             purchase::close(
                 app,
                 &purchase,
@@ -84,7 +94,33 @@ async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Err
             )
             .await
         }
+        Find::NotSettled => later(app, purchase, "the rail does not know this settlement any more").await,
         Find::Unknown(trouble) => later(app, purchase, &trouble).await,
+    }
+}
+
+/// Settled first: its keys are made now, unless somebody began to. What that left is ended, and the payer has credit.
+async fn paid(app: &App, purchase: Purchase, grant: Grant, transaction: String) -> Result<(), Error> {
+    let now = app.now();
+    let purchase = match purchase.state {
+        PurchaseState::Settling => match prepaid::paid(app, purchase, transaction).await? {
+            Some(purchase) => purchase,
+            None => return Ok(()),
+        },
+        _ => purchase,
+    };
+    let outcome = if purchase.state == PurchaseState::Provisioning {
+        prepaid::give_up(app, &purchase, &grant, "the keys could not be made in time").await
+    } else if grant.expires <= now || grant.state.is_final() {
+        prepaid::give_up(app, &purchase, &grant, "settled after the grant was over").await
+    } else {
+        let context = Context::anonymous(RequestId::new(now, app.random.as_ref()));
+        let lives = buy::lives(app, &grant).await?;
+        prepaid::make(app, &context, purchase, grant, &lives).await.map(drop)
+    };
+    match outcome {
+        Err(Error::PaymentCredited { .. } | Error::PaymentUnknown(_)) => Ok(()),
+        other => other,
     }
 }
 
@@ -96,27 +132,11 @@ async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: Strin
         return purchase::settle_late(app, &context, purchase, grant, transaction).await;
     }
     let mut credited = purchase;
-    credited.state = PurchaseState::Credited;
     credited.transaction = Some(transaction);
-    credited.next_at = None;
     let mut tx = app.store.begin().await?;
-    tx.update_purchase(&credited).await?;
-    let _new = tx
-        .insert_credit(
-            &credited.payer,
-            credited.amount,
-            credited.id,
-            "settled after the grant was over",
-            now,
-        )
-        .await?;
-    if !grant.state.is_final() {
-        let mut over = grant;
-        over.state = crate::model::grant::GrantState::Failed;
-        tx.update_grant(&app.stored(over)?).await?;
-    }
-    let event = app.own_event("payment.credited", &credited.id, purchase::payment_facts(&credited));
-    let _none = tx.commit(&[event], &[]).await?;
+    let mut events = vec![credit::owe(app, &mut tx, credited, "settled after the grant was over").await?];
+    events.extend(purchase::fail_grant(app, &mut tx, &grant).await?);
+    let _none = tx.commit(&events, &[]).await?;
     Ok(())
 }
 

@@ -1,16 +1,17 @@
-//! Purchases: an authorization to pay is claimed once, whoever presents it how often; and what payers are owed.
+//! Purchases: an authorization to pay is claimed once, whoever presents it how often.
 
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError, Tx};
 use crate::base::id::{GrantId, PurchaseId};
 use crate::base::time::Timestamp;
 use crate::model::payment::{Purchase, PurchaseState};
+use crate::model::scope::Name;
 
 macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT id, network, asset, payer, nonce, pay_to, amount, valid_before, request, payload, state, grant_id, \
-             settlement, last_error, next_at, created FROM purchases ",
+             settlement, last_error, next_at, created, settle_first FROM purchases ",
             $tail
         )
     };
@@ -117,28 +118,27 @@ impl Tx {
         .await
     }
 
-    /// Owes the payer `amount` atomic units. `false`: this purchase was credited before.
-    pub async fn insert_credit(
-        &mut self,
-        payer: &str,
-        amount: i64,
-        purchase: PurchaseId,
-        reason: &str,
-        at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let rows = self
-            .ask(
-                "INSERT INTO credits (purchase, payer, amount, reason, created) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (purchase) DO NOTHING",
-            )
+    /// Whether the money moves before the keys are made.
+    pub async fn set_settle_first(&mut self, purchase: PurchaseId, first: bool) -> Result<(), StoreError> {
+        self.ask("UPDATE purchases SET settle_first = $2 WHERE id = $1")
             .bind(purchase)
-            .bind(payer)
-            .bind(amount)
-            .bind(reason)
-            .bind(at)
-            .run()
-            .await?;
-        Ok(rows == 1)
+            .bind(i64::from(first))
+            .run_on("purchase")
+            .await
+    }
+
+    /// Notes how many keys at a vendor a purchase may have made before it is paid.
+    pub async fn hold_keys(&mut self, purchase: PurchaseId, vendor: &Name, keys: i64) -> Result<(), StoreError> {
+        self.ask(
+            "INSERT INTO held_keys (purchase, vendor, keys) VALUES ($1, $2, $3) \
+             ON CONFLICT (purchase, vendor) DO UPDATE SET keys = excluded.keys",
+        )
+        .bind(purchase)
+        .bind(vendor)
+        .bind(keys)
+        .run()
+        .await?;
+        Ok(())
     }
 }
 
@@ -186,9 +186,9 @@ impl ReadTx {
         .await
     }
 
-    /// How many purchases of a payer are under way (claimed or settling).
+    /// How many purchases of a payer are under way.
     pub async fn purchases_open_of(&mut self, payer: &str) -> Result<i64, StoreError> {
-        self.ask("SELECT count(*) FROM purchases WHERE payer = $1 AND state IN ('claimed', 'settling')")
+        self.ask("SELECT count(*) FROM purchases WHERE payer = $1 AND state IN ('claimed', 'settling', 'paid', 'provisioning')")
             .bind(payer)
             .only()
             .await
@@ -199,7 +199,7 @@ impl ReadTx {
     pub async fn paid_since(&mut self, payer: &str, since: Timestamp) -> Result<i64, StoreError> {
         self.ask(
             "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM purchases WHERE payer = $1 AND created >= $2 \
-             AND state IN ('claimed', 'settling', 'settled', 'credited')",
+             AND state IN ('claimed', 'settling', 'paid', 'provisioning', 'settled', 'credited')",
         )
         .bind(payer)
         .bind(since)
@@ -207,12 +207,37 @@ impl ReadTx {
         .await
     }
 
-    /// What a payer is owed, in atomic units.
-    pub async fn credit(&mut self, payer: &str) -> Result<i64, StoreError> {
-        self.ask("SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM credits WHERE payer = $1")
+    /// How often a payer has paid.
+    pub async fn paid_before(&mut self, payer: &str) -> Result<i64, StoreError> {
+        self.ask("SELECT count(*) FROM purchases WHERE payer = $1 AND state IN ('settled', 'credited')")
             .bind(payer)
             .only()
             .await
+    }
+
+    /// How often a payer's payment was refused since then, after its keys had been made.
+    pub async fn refused_since(&mut self, payer: &str, since: Timestamp) -> Result<i64, StoreError> {
+        self.ask(
+            "SELECT count(*) FROM purchases WHERE payer = $1 AND created >= $2 AND state = 'refused' \
+             AND settle_first = 0",
+        )
+        .bind(payer)
+        .bind(since)
+        .only()
+        .await
+    }
+
+    /// Keys at a vendor, of purchases since then, that are not paid: held while they may still be, or made in vain.
+    pub async fn held_keys(&mut self, vendor: &Name, since: Timestamp) -> Result<i64, StoreError> {
+        self.ask(
+            "SELECT CAST(COALESCE(SUM(h.keys), 0) AS BIGINT) FROM held_keys AS h \
+             JOIN purchases AS p ON p.id = h.purchase WHERE h.vendor = $1 AND p.created >= $2 \
+             AND p.settle_first = 0 AND p.state IN ('claimed', 'settling', 'refused')",
+        )
+        .bind(vendor)
+        .bind(since)
+        .only()
+        .await
     }
 }
 
@@ -235,6 +260,7 @@ impl Record for Purchase {
             last_error: cells.maybe_text()?,
             next_at: cells.maybe_time()?,
             created: cells.time()?,
+            settle_first: cells.flag()?,
         })
     }
 }

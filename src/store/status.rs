@@ -30,7 +30,7 @@ impl ReadTx {
               AND state IN ('intent', 'probe', 'revoking', 'stuck')), \
              (SELECT count(*) FROM approvals WHERE state = 'pending'), \
              (SELECT count(*) FROM purchases WHERE state = 'settling'), \
-             (SELECT count(*) FROM grants WHERE state = 'active' AND state IN ('active', 'pending_approval'))",
+             (SELECT count(*) FROM grants WHERE state = 'active' AND state IN ('active', 'pending_approval', 'payment_required'))",
         )
         .only()
         .await

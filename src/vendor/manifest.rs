@@ -40,6 +40,9 @@ pub struct Manifest {
     digest: Digest,
 }
 
+/// A vendor that lets no more keys be alive than this is settled first.
+const FEW_KEYS: u32 = 100;
+
 const TABLES: [&str; 17] = [
     "schema", "vendor", "params", "root", "http", "scopes", "expiry", "create", "list", "revoke", "rotate", "probe",
     "errors", "limits", "proxy", "mock", "defects",
@@ -76,6 +79,15 @@ impl Manifest {
     /// The digest of the text.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Whether keys are paid for before they are made: where the manifest says so, where a key cannot be ended, and
+    /// where the vendor lets so few be alive that held ones would stand in the way of paid ones.
+    #[must_use]
+    pub fn settles_first(&self) -> bool {
+        let endless = self.create.is_some() && self.revoke.is_none();
+        let few = self.limits.max_keys.is_some_and(|most| most <= FEW_KEYS);
+        self.vendor.settle_first.unwrap_or(endless || few)
     }
 
     /// What others decide by.
@@ -152,6 +164,8 @@ pub struct Facts {
     pub can_mint: bool,
     /// Keys are not made but entered.
     pub is_static: bool,
+    /// Keys are paid for before they are made.
+    pub settle_first: bool,
     /// What a key has to itself.
     pub isolates: Isolates,
     /// How well the manifest is known to be right.
@@ -221,6 +235,7 @@ impl Facts {
             class: vendor.class,
             can_mint: vendor.can_mint,
             is_static: manifest.create.is_none(),
+            settle_first: manifest.settles_first(),
             isolates: vendor.isolates,
             evidence: vendor.evidence,
             evidence_source: vendor.evidence_source.clone(),

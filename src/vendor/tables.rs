@@ -28,6 +28,8 @@ pub(crate) struct VendorTable {
     pub(crate) resale: Resale,
     #[serde(default)]
     pub(crate) can_mint: bool,
+    /// Whether a key in vain costs, so that it is paid for before it is made.
+    pub(crate) settle_first: Option<bool>,
     /// Name of the vendor's own interface document that the manifest is checked against.
     pub(crate) spec: Option<String>,
 }

@@ -246,7 +246,8 @@ impl Player {
     /// Success, or a vendor that was told to fail.
     fn not_odd(&self, what: &str, reply: &Reply) {
         let code = word(&reply.json(), "/code");
-        if !matches!(reply.status, 200 | 201) && code != "vendor_unavailable" {
+        let told_to = matches!(code.as_str(), "vendor_unavailable" | "payment_credited");
+        if !matches!(reply.status, 200 | 201) && !told_to {
             note(&self.seen, |seen| {
                 seen.odd.push(format!(
                     "{what}: {} {code} {}",

@@ -406,3 +406,113 @@ async fn a_settlement_that_is_also_found_by_the_reconciler_gives_one_grant() {
     check::always(&scene, &server, &seen).await;
     assert_eq!(count(&scene, &server, "grant.created").await, 1);
 }
+
+/// Presents a payment again until it is answered with this.
+async fn told_again(scene: &Scene, server: &Server, seen: &Seen, payment: &Payment, wanted: (u16, &str)) {
+    let player = player(scene, server, seen);
+    until("the answer", async || {
+        let Ok((status, code, _)) = player.present_again(payment).await else {
+            panic!("the server is gone: {}", server.tail())
+        };
+        ((status, code.as_str()) == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_moved_first_and_was_not_put_on_record_gives_its_grant() {
+    let (scene, server) = Scene::new_prepaid().await;
+    let seen = Seen::default();
+    let player = player(&scene, &server, &seen);
+    let Ok(payment) = player.sign().await else {
+        panic!("the server is gone")
+    };
+    let sent = payment.clone();
+    let task = tokio::spawn(async move { drop(player.buy(&sent).await) });
+    until("the settlement", async || (scene.ledger().len() == 1).then_some(())).await;
+    server.kill();
+    task.await.unwrap();
+
+    let server = scene.start().await;
+    check::at_rest(&scene, &server).await;
+    check::always(&scene, &server, &seen).await;
+    assert_eq!(scene.ledger().len(), 1);
+    let made = count(&scene, &server, "grant.created").await;
+    assert_eq!(made + count(&scene, &server, "payment.credited").await, 1);
+    if made == 1 {
+        buy_again(&scene, &server, &seen, &payment).await;
+    } else {
+        told_again(&scene, &server, &seen, &payment, (502, "payment_credited")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_paid_first_and_being_made_is_credited_after_a_kill() {
+    let (scene, server) = Scene::new_prepaid().await;
+    let seen = Seen::default();
+    scene.vendor.fault(slow("create", 200));
+    let (payment, task) = begin_to_buy(&scene, &server, &seen).await;
+    scene.vendor_is_asked().await;
+    assert_eq!(scene.ledger().len(), 1, "the money moves before a key is asked for");
+    let lock = hold(&scene).await;
+    until("the key", async || (scene.vendor.live_keys().len() == 1).then_some(())).await;
+    server.kill();
+    task.await.unwrap();
+    let_go(lock).await;
+
+    let server = scene.start().await;
+    check::always(&scene, &server, &seen).await;
+    until("the lost key's end", async || {
+        scene.vendor.live_keys().is_empty().then_some(())
+    })
+    .await;
+    told_again(&scene, &server, &seen, &payment, (502, "payment_credited")).await;
+    check::at_rest(&scene, &server).await;
+    check::always(&scene, &server, &seen).await;
+    assert_eq!(count(&scene, &server, "payment.credited").await, 1);
+    assert_eq!(
+        (scene.ledger().len(), count(&scene, &server, "grant.created").await),
+        (1, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_record_as_paid_is_made_after_a_kill() {
+    let (scene, server) = Scene::new_prepaid().await;
+    let seen = Seen::default();
+    // The vendor has not begun when the server dies; its intent is taken back below, as if it had died just before.
+    scene.vendor.fault(slow("create", 60_000));
+    let (payment, task) = begin_to_buy(&scene, &server, &seen).await;
+    scene.vendor_is_asked().await;
+    server.kill();
+    task.await.unwrap();
+    let store = Store::open(&scene.setting.database_url).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    for row in tx.unfinished_credentials().await.unwrap() {
+        let mut row = row;
+        row.state = dekeys::model::credential::CredentialState::Failed;
+        row.next_at = None;
+        tx.update_credential(&row).await.unwrap();
+    }
+    tx.commit(&[], &[]).await.unwrap();
+    store.close().await;
+    let path = scene.setting.data_dir.join("dekeys.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut beside = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let back = "UPDATE purchases SET state = 'paid' WHERE state = 'provisioning'";
+    assert_eq!(sqlx::query(back).execute(&mut beside).await.unwrap().rows_affected(), 1);
+    sqlx::Connection::close(beside).await.unwrap();
+
+    let server = scene.start().await;
+    let grant = buy_again(&scene, &server, &seen, &payment).await;
+    assert!(
+        player(&scene, &server, &seen)
+            .resolve(&grant)
+            .await
+            .is_ok_and(|key| key.is_some())
+    );
+    check::at_rest(&scene, &server).await;
+    check::always(&scene, &server, &seen).await;
+    assert_eq!((scene.ledger().len(), scene.vendor.live_keys().len()), (1, 1));
+    assert_eq!(count(&scene, &server, "grant.created").await, 1);
+}

@@ -65,6 +65,14 @@ impl Scene {
         Self::prepare(setting, Some(place)).await
     }
 
+    /// The same, where everybody pays before anything is made.
+    pub(crate) async fn new_prepaid() -> (Self, Server) {
+        let place = tempfile::tempdir().unwrap();
+        let mut setting = Setting::in_dir(&place.path().join("data"));
+        setting.trusted_after = 1;
+        Self::prepare(setting, Some(place)).await
+    }
+
     /// The same with another setting.
     pub(crate) async fn prepare(setting: Setting, place: Option<TempDir>) -> (Self, Server) {
         let cast = init(&setting).await;

@@ -27,6 +27,8 @@ pub(crate) struct Setting {
     pub(crate) database_url: String,
     pub(crate) unseal_key: PathBuf,
     pub(crate) ledger: PathBuf,
+    /// `payment.trusted_after`: with 0 keys are made before they are paid, with 1 everybody here pays first.
+    pub(crate) trusted_after: u8,
 }
 
 impl Setting {
@@ -36,6 +38,7 @@ impl Setting {
             database_url: format!("sqlite://{}", data_dir.join("dekeys.db").display()),
             unseal_key: data_dir.join("unseal-key"),
             ledger: data_dir.join("payments.jsonl"),
+            trusted_after: 0,
         }
     }
 
@@ -55,6 +58,8 @@ impl Setting {
             .arg(format!("unix:{}", self.data_dir.join("admin").display()))
             .args(["--set", "payment.rail=sim"])
             .args(["--set", "payment.pay_to=0x00000000000000000000000000000000dec0de00"])
+            .arg("--set")
+            .arg(format!("payment.trusted_after={}", self.trusted_after))
             .arg("--set")
             .arg(format!("payment.ledger={}", self.ledger.display()))
             .stdin(Stdio::null());

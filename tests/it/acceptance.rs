@@ -9,6 +9,7 @@ mod feed;
 mod limits;
 mod openapi;
 mod payments;
+mod prepaid;
 mod refusals;
 mod report;
 mod revoked;

@@ -61,7 +61,9 @@ conformance! {
         keys_that_should_be_dead_are_found
         leases_are_counted
         a_purchase_is_claimed_once
-        payers_are_counted_and_credited_once
+        payers_are_counted
+        keys_held_unpaid_are_counted
+        credit_is_owed_once_and_taken_for_a_grant
         nonces_keys_and_tokens_once
         receipts_and_counts
         text_with_a_nul_is_refused;

@@ -26,6 +26,51 @@ use serde_json::{Value, json};
 
 use purse::Wallet;
 
+/// Tests of a whole instance, each on SQLite, and on PostgreSQL when there is one: a function with what its instance
+/// differs in, a policy or how careful it is with money.
+macro_rules! on_both {
+    ($($test:ident, |$rules:ident| $change:expr;)*) => {
+        on_both! { @ $($test, super::priced("demo-readers", "echo:read", &[super::PRIM], "0.01"), |$rules| $change;)* }
+    };
+    ($($test:ident, $policy:expr;)*) => {
+        on_both! { @ $($test, $policy, |rules| rules.trusted_after = 0;)* }
+    };
+    (@ $($test:ident, $policy:expr, |$rules:ident| $change:expr;)*) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let app = super::TestApp::with(&$policy, |config| {
+                        let $rules = &mut config.payment.rules;
+                        $change;
+                    })
+                    .await;
+                    super::$test(&app).await;
+                    app.stop().await;
+                }
+            )*
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let Some(database) = crate::store::Database::create().await else { return };
+                    let app = super::TestApp::with(&$policy, |config| {
+                        config.database_url = database.url();
+                        let $rules = &mut config.payment.rules;
+                        $change;
+                    })
+                    .await;
+                    super::$test(&app).await;
+                    app.stop().await;
+                    database.drop().await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
+
 /// What most tests buy.
 pub(crate) const READ: &str = "dk://demo/echo:read";
 /// The other scope of the demo vendor.
@@ -138,6 +183,8 @@ impl TestApp {
     pub(crate) async fn with(policy: &str, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = stage::config(&dir.path().join("data"), any_port());
+        // Most tests are about keys that are made before they are paid: every new wallet is trusted at once.
+        config.payment.rules.trusted_after = 0;
         change(&mut config);
         let stage = Stage::ready_with(&config, policy).await.unwrap();
         Self { stage, config, dir }

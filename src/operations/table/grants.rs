@@ -41,6 +41,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             "payment_invalid",
             "payment_conflict",
             "payment_unknown",
+            "payment_credited",
             "payment_unavailable",
             "idempotency_running",
             "policy_not_approved",

@@ -196,7 +196,7 @@ async fn a_forged_grant_gives_no_token() {
     intruder
         .run(format!(
             "INSERT INTO grants SELECT '{id}', principal, '{}', payer, items, audience, max_resolves, 0, state, \
-             created, expires, reason, mac FROM grants WHERE id = '{}'",
+             created, expires, reason, mac, asked, request FROM grants WHERE id = '{}'",
             evil.public(),
             mine.id
         ))

@@ -9,49 +9,21 @@ use dekeys::setup::stage::PRIM;
 use serde_json::{Value, json};
 
 use crate::support::purse::{self, Wallet, response};
-use crate::support::{READ, Seen, TestApp, WRITE, new_key, pinned, policy, priced, send, until};
+use crate::support::{READ, Seen, TestApp, WRITE, new_key, on_both, pinned, policy, priced, send, until};
 
 const FULL: i64 = 1_000_000;
 const PRICE: i64 = 10_000;
 
-/// Each on SQLite, and on PostgreSQL when there is one.
-macro_rules! on_both {
-    ($($test:ident = $policy:expr;)*) => {
-        mod on_sqlite {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    let app = super::TestApp::with(&$policy, |_| {}).await;
-                    super::$test(&app).await;
-                    app.stop().await;
-                }
-            )*
-        }
-        mod on_postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    let Some(database) = crate::store::Database::create().await else { return };
-                    let app = super::TestApp::with(&$policy, |config| config.database_url = database.url()).await;
-                    super::$test(&app).await;
-                    app.stop().await;
-                    database.drop().await;
-                }
-            )*
-        }
-    };
-}
-
 on_both! {
-    a_yes_comes_before_the_price_and_the_price_before_the_key = super::always();
-    a_payment_does_not_stand_in_for_people = super::always();
-    some_of_it_priced_and_some_decided_is_one_grant = super::policy("free", "echo:read", &[super::PRIM], "")
+    a_yes_comes_before_the_price_and_the_price_before_the_key, super::always();
+    a_payment_does_not_stand_in_for_people, super::always();
+    some_of_it_priced_and_some_decided_is_one_grant, super::policy("free", "echo:read", &[super::PRIM], "")
         .replace("\"none\"", "\"always\"")
         .replace("eip155:84532:*", "*");
-    a_yes_outlives_a_payment_that_came_to_nothing = super::always();
-    a_yes_to_another_policy_is_none = super::always();
-    two_payments_for_one_yes_settle_once = super::always();
-    the_first_is_decided_and_the_next_only_paid = super::asked("first");
+    a_yes_outlives_a_payment_that_came_to_nothing, super::always();
+    a_yes_to_another_policy_is_none, super::always();
+    two_payments_for_one_yes_settle_once, super::always();
+    the_first_is_decided_and_the_next_only_paid, super::asked("first");
 }
 
 fn asked(grants: &str) -> String {

@@ -37,18 +37,18 @@ async fn a_wallet_without_money_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn money_does_not_buy_what_people_have_to_decide() {
     let scene = Scene::start().await;
-    let text = priced("asked", "echo:write", "[approval]\ngrants = \"always\"\n");
-    let proposed = scene.propose(&scene.operator(), "asked", &text).await;
-    proposed.is(422, "policy_invalid");
-    assert!(proposed.json.to_string().contains("/price"), "{}", proposed.json);
-    // A request that joins what costs with what people decide is neither sold nor put before them half.
     scene
         .put_in_force(
-            "free",
-            &policy("free", "echo:write", "[approval]\ngrants = \"always\"\n"),
+            "asked",
+            &priced("asked", "echo:write", "[approval]\ngrants = \"always\"\n"),
         )
         .await;
-    let both = json!({ "references": [READ, WRITE], "public_key": scene.stage.cast.agent.public() });
-    let asked = send(&scene.client(None), Request::post(&["v1", "grants"]).json(&both)).await;
-    asked.is(409, "conflict");
+    // Neither alone nor joined with something that is only paid; and nobody is asked by somebody unknown.
+    for wanted in [json!([WRITE]), json!([READ, WRITE])] {
+        let body = json!({ "references": wanted, "public_key": scene.stage.cast.agent.public() });
+        let request = || Request::post(&["v1", "grants"]).json(&body);
+        send(&scene.client(None), request()).await.is(401, "signature_required");
+        send(&scene.agent(), request()).await.is(202, "approval_pending");
+    }
+    assert!(scene.events("payment.").await.is_empty());
 }

@@ -6,6 +6,7 @@ use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
 use dekeys::model::credential::{Credential, CredentialState};
+use dekeys::model::credit::CreditUse;
 use dekeys::model::grant::GrantState;
 use dekeys::model::lease::{Lease, LeaseState};
 use dekeys::model::payment::PurchaseState;
@@ -21,8 +22,8 @@ use dekeys::store::status::{Counts, InState};
 use dekeys::store::{Page, Store, StoreError};
 
 use super::samples::{
-    self, Ids, NOW, approval, credential, grant, instance, later, lease, name, pin, policy, principal, public_key,
-    purchase, root, stored,
+    self, Ids, NOW, approval, credential, credit, grant, instance, later, lease, name, pin, policy, principal,
+    public_key, purchase, root, stored,
 };
 
 fn sealed(byte: u8) -> Sealed {
@@ -605,39 +606,94 @@ pub(super) async fn a_purchase_is_claimed_once(store: Store) {
     assert_eq!(tx.purchase(first.id).await.unwrap(), Some(first));
 }
 
-pub(super) async fn payers_are_counted_and_credited_once(store: Store) {
+pub(super) async fn payers_are_counted(store: Store) {
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 0);
-    let states = [
-        PurchaseState::Claimed,
-        PurchaseState::Settling,
-        PurchaseState::Settled,
-        PurchaseState::Credited,
-        PurchaseState::Released,
-        PurchaseState::Refused,
-    ];
-    for (place, state) in states.into_iter().enumerate() {
+    for (place, state) in PurchaseState::ALL.into_iter().enumerate() {
         let mut row = purchase("0xa", 10_i64.pow(u32::try_from(place).unwrap()));
         row.state = state;
         tx.claim_purchase(&row).await.unwrap();
+        assert_eq!(tx.purchase(row.id).await.unwrap(), Some(row));
     }
     tx.claim_purchase(&purchase("0xb", 7)).await.unwrap();
-    assert_eq!(tx.purchases_open_of("0xa").await.unwrap(), 2);
-    assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 1_111);
+    assert_eq!(tx.purchases_open_of("0xa").await.unwrap(), 4);
+    assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 111_111);
     assert_eq!(tx.paid_since("0xa", later(1)).await.unwrap(), 0);
-    let paid = purchase("0xa", 5);
-    assert!(tx.insert_credit("0xa", 5, paid.id, "no key", NOW).await.unwrap());
-    assert!(!tx.insert_credit("0xa", 5, paid.id, "no key", NOW).await.unwrap());
-    assert!(
-        tx.insert_credit("0xa", 6, purchase("0xa", 6).id, "no key", NOW)
+    assert_eq!(tx.paid_before("0xa").await.unwrap(), 2);
+    assert_eq!(tx.paid_before("0xb").await.unwrap(), 0);
+    assert_eq!(tx.refused_since("0xa", NOW).await.unwrap(), 1);
+    assert_eq!(tx.refused_since("0xa", later(1)).await.unwrap(), 0);
+}
+
+pub(super) async fn keys_held_unpaid_are_counted(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    for (n, state) in PurchaseState::ALL.into_iter().enumerate() {
+        let mut row = purchase(&format!("0x{n}"), 1);
+        row.state = state;
+        tx.claim_purchase(&row).await.unwrap();
+        tx.hold_keys(row.id, &name("openai"), 9).await.unwrap();
+        tx.hold_keys(row.id, &name("openai"), 10_i64.pow(u32::try_from(n).unwrap()))
             .await
-            .unwrap()
-    );
+            .unwrap();
+        tx.hold_keys(row.id, &name("demo"), 1).await.unwrap();
+    }
+    // Claimed, settling, refused: the first, the second and the last state.
+    assert_eq!(tx.held_keys(&name("openai"), NOW).await.unwrap(), 10_000_011);
+    assert_eq!(tx.held_keys(&name("demo"), NOW).await.unwrap(), 3);
+    assert_eq!(tx.held_keys(&name("demo"), later(1)).await.unwrap(), 0);
+    assert_eq!(tx.held_keys(&name("x"), NOW).await.unwrap(), 0);
+    // Settled first, nothing is held; and such a refusal is no strike.
+    let mut row = purchase("0xa", 1);
+    row.state = PurchaseState::Refused;
+    tx.claim_purchase(&row).await.unwrap();
+    tx.hold_keys(row.id, &name("x"), 1).await.unwrap();
     assert_eq!(
-        (tx.credit("0xa").await.unwrap(), tx.credit("0xb").await.unwrap()),
-        (11, 0)
+        (
+            tx.held_keys(&name("x"), NOW).await.unwrap(),
+            tx.refused_since("0xa", NOW).await.unwrap()
+        ),
+        (1, 1)
     );
-    let negative = tx.insert_credit("0xa", -1, purchase("0xa", 1).id, "x", NOW).await;
+    tx.set_settle_first(row.id, true).await.unwrap();
+    assert_eq!(
+        (
+            tx.held_keys(&name("x"), NOW).await.unwrap(),
+            tx.refused_since("0xa", NOW).await.unwrap()
+        ),
+        (0, 0)
+    );
+    assert!(tx.purchase(row.id).await.unwrap().unwrap().settle_first);
+}
+
+pub(super) async fn credit_is_owed_once_and_taken_for_a_grant(store: Store) {
+    let (mut one, two) = (stored(credit("0xa", 5)), stored(credit("0xa", 6)));
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.insert_credit(&one).await.unwrap());
+    assert!(!tx.insert_credit(&one).await.unwrap(), "one for each purchase");
+    assert!(tx.insert_credit(&two).await.unwrap());
+    assert_eq!(tx.credits_of("0xa").await.unwrap(), [one.clone(), two.clone()]);
+    assert_eq!(tx.credits_of("0xb").await.unwrap(), []);
+    one.unverified.remaining = 0;
+    one.mac = Mac([8; 32]);
+    tx.update_credit(&one).await.unwrap();
+    assert_eq!(tx.credits_of("0xa").await.unwrap(), [two]);
+    assert_eq!(tx.credit(one.unverified.purchase).await.unwrap().as_ref(), Some(&one));
+    let nobody = tx.update_credit(&stored(credit("0xa", 1))).await;
+    assert!(matches!(nobody, Err(StoreError::Absent("credit"))));
+
+    let grant = GrantId::new(NOW, &Ids);
+    let taken = stored(CreditUse {
+        grant,
+        purchase: one.unverified.purchase,
+        amount: 5,
+        created: NOW,
+    });
+    tx.insert_credit_use(&taken).await.unwrap();
+    assert_eq!(tx.credit_uses(grant).await.unwrap(), [taken]);
+    assert_eq!(tx.credit_uses(GrantId::new(NOW, &Ids)).await.unwrap(), []);
+    tx.delete_credit_uses(grant).await.unwrap();
+    assert_eq!(tx.credit_uses(grant).await.unwrap(), []);
+    let negative = tx.insert_credit(&stored(credit("0xa", -1))).await;
     assert!(matches!(negative, Err(StoreError::Data(_))));
 }
 

@@ -11,6 +11,7 @@ use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{Approval, ApprovalState, Subject};
 use dekeys::model::control::{Mac, Stored};
 use dekeys::model::credential::{Credential, CredentialState};
+use dekeys::model::credit::Credit;
 use dekeys::model::event::Event;
 use dekeys::model::grant::{Asked, Grant, GrantItem, GrantState};
 use dekeys::model::instance::{Instance, Mode};
@@ -224,6 +225,7 @@ pub(super) fn purchase(payer: &str, amount: i64) -> Purchase {
         last_error: None,
         next_at: Some(later(60)),
         created: NOW,
+        settle_first: false,
     }
 }
 
@@ -266,5 +268,16 @@ pub(super) fn ask(grant: &Grant, prim: PrincipalId) -> ResolveAsk {
         livemode: false,
         request_id: None,
         forward: None,
+    }
+}
+
+pub(super) fn credit(payer: &str, amount: i64) -> Credit {
+    Credit {
+        purchase: PurchaseId::new(NOW, &Ids),
+        payer: payer.to_owned(),
+        amount,
+        remaining: amount,
+        reason: "no key".to_owned(),
+        created: NOW,
     }
 }
