@@ -175,18 +175,17 @@ async fn with_wallet(
     presented: &Presented,
     mut approved: Option<Grant>,
 ) -> Result<Result<Order, Bought>, Error> {
-    let deal = match &approved {
-        Some(grant) => still(app, context, grant, Some(&wallet)).await?,
-        None => {
-            let deal = offer::deal(app, context, &wanted(&ask, references, Some(&wallet))).await?;
-            match ask::people(app, context, &ask, &deal, presented).await? {
-                Next::Answered(bought) => return Ok(Err(*bought)),
-                Next::Unasked => deal,
-                Next::Approved(grant) => {
-                    let deal = still(app, context, &grant, Some(&wallet)).await?;
-                    approved = Some(*grant);
-                    deal
-                }
+    let deal = if let Some(grant) = &approved {
+        still(app, context, grant, Some(&wallet)).await?
+    } else {
+        let deal = offer::deal(app, context, &wanted(&ask, references, Some(&wallet))).await?;
+        match ask::people(app, context, &ask, &deal, presented).await? {
+            Next::Answered(bought) => return Ok(Err(*bought)),
+            Next::Unasked => deal,
+            Next::Approved(grant) => {
+                let deal = still(app, context, &grant, Some(&wallet)).await?;
+                approved = Some(*grant);
+                deal
             }
         }
     };

@@ -146,6 +146,10 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
 
 /// What a manifest says about its vendor; nothing in it is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a manifest, not states"
+)]
 pub struct Facts {
     /// The vendor's name.
     pub name: Name,
