@@ -204,7 +204,16 @@ impl Metrics {
     }
 
     fn payment(&self, outcome: &str, facts: &Value) {
-        if matches!(outcome, "verified" | "settling") {
+        // Steps on the way; how it ended is told once.
+        let steps = [
+            "verified",
+            "settling",
+            "paid",
+            "provisioning",
+            "credit_used",
+            "credit_returned",
+        ];
+        if steps.contains(&outcome) {
             return;
         }
         let labels = vec![

@@ -134,10 +134,15 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let Some(price) = quote.price else {
         return free(app, context, ask, quote, &presented).await;
     };
-    if presented.payment.is_empty()
-        && let Some(wallet) = credit::covering(app, &context, price).await?
-    {
-        return by_credit(app, context, ask, &references, &presented, approved, (wallet, price)).await;
+    if presented.payment.is_empty() {
+        if approved.is_none()
+            && let Some(before) = served(app, &context, &presented).await?
+        {
+            return again(app, &context, before, None).await;
+        }
+        if let Some(wallet) = credit::covering(app, &context, price).await? {
+            return by_credit(app, context, ask, &references, &presented, approved, (wallet, price)).await;
+        }
     }
     let demand = Demand::new(app, &quote, price, approved.as_ref().map(|grant| grant.id))?;
     let offered = demand.read(app, &presented)?;
@@ -197,6 +202,19 @@ async fn with_wallet(
         request: presented.request(),
         idempotency_key: presented.idempotency_key.clone(),
     }))
+}
+
+/// The grant that credit paid for when the same idempotency key came before.
+async fn served(app: &App, context: &Context, presented: &Presented) -> Result<Option<GrantId>, Error> {
+    let (Some(key), Some(principal)) = (&presented.idempotency_key, context.caller.principal()) else {
+        return Ok(None);
+    };
+    let mut tx = app.store.read().await?;
+    match tx.idempotency(&principal.id.to_string(), key).await? {
+        Some((before, grant)) if before == presented.request() => Ok(Some(grant)),
+        Some(_) => Err(Error::IdempotencyMismatch),
+        None => Ok(None),
+    }
 }
 
 /// Buys with what the caller's own wallet is owed.

@@ -67,7 +67,7 @@ pub(super) async fn paid(app: &App, purchase: Purchase, transaction: String) -> 
     row.last_error = None;
     row.next_at = Some(app.now().plus(MAKING));
     tx.update_purchase(&row).await?;
-    let event = app.own_event("payment.settled", &row.id, payment_facts(&row));
+    let event = app.own_event("payment.paid", &row.id, payment_facts(&row));
     let _none = tx.commit(&[event], &[]).await?;
     Ok(Some(row))
 }

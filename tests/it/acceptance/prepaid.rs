@@ -86,7 +86,7 @@ async fn a_first_payment_is_settled_before_its_keys_are_made(app: &TestApp) {
         .iter()
         .map(|row| row["event"]["type"].clone())
         .collect();
-    let order = ["credited", "provisioning", "settled", "settling", "claimed"].map(|state| format!("payment.{state}"));
+    let order = ["credited", "provisioning", "paid", "settling", "claimed"].map(|state| format!("payment.{state}"));
     assert_eq!(states, order);
     // Once more changes nothing: one credit for one purchase.
     app.pay(&app.anyone(), &body, &header).await.is(502, "payment_credited");
@@ -136,7 +136,7 @@ async fn a_lost_settlement_of_a_first_payment_is_found_and_made(app: &TestApp) {
         PRIM,
     );
     assert!(app.resolve(&app.stage.cast.prim, &token, READ).await.key().is_some());
-    assert_eq!(app.events("payment.settled").await.len(), 1);
+    assert_eq!(app.events("payment.paid").await.len(), 1);
     assert_eq!(app.events("grant.created").await.len(), 1);
 }
 
@@ -176,7 +176,7 @@ async fn keys_held_unpaid_are_bounded(app: &TestApp) {
     // Eight strangers at once, and a vendor so slow that nobody has paid when the last one comes.
     app.stage.vendor.fault(Fault {
         op: "create".to_owned(),
-        delay_ms: Some(1500),
+        delay_ms: Some(6000),
         count: Some(8),
         ..Fault::default()
     });
