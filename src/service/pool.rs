@@ -76,6 +76,7 @@ async fn make(app: &App, in_force: &InForce, id: GrantId) -> Result<(), Error> {
         created: now,
         expires: now.plus(FOR_EVER),
         reason: "keys shared by all grants of the policy".to_owned(),
+        asked: None,
     };
     let mut tx = app.store.begin().await?;
     // Another request may have been quicker; transactions take turns.
