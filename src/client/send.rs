@@ -230,8 +230,7 @@ impl Client {
     }
 
     fn addressed(&self, request: &Request, prepared: Prepared) -> reqwest::RequestBuilder {
-        self
-            .http
+        self.http
             .request(request.method.clone(), prepared.url)
             .headers(prepared.headers)
             .body(request.body().to_vec())
