@@ -45,6 +45,7 @@ mod token;
 mod unseal;
 mod vendor;
 mod wanted;
+mod webhook;
 mod world;
 
 use std::ffi::OsString;
@@ -207,6 +208,9 @@ enum Command {
     Audit(audit::Audit),
     /// What happens, as it happens
     Events(events::EventsArgs),
+    /// Who is told of events over HTTP
+    #[command(subcommand, after_help = webhook::EXAMPLE)]
+    Webhook(webhook::Webhook),
     /// Receipts
     #[command(subcommand, after_help = receipt::EXAMPLE)]
     Receipt(receipt::Receipt),
@@ -348,6 +352,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Principal(verb) => principal::run(verb, context).await,
         Command::Audit(verb) => audit::run(verb, context).await,
         Command::Events(args) => events::run(args, context).await,
+        Command::Webhook(verb) => webhook::run(verb, context).await,
         Command::Receipt(verb) => receipt::run(verb, context).await,
         Command::Config(verb) => config::run(verb, context),
         Command::Api(args) => api::run(args, context).await,

@@ -14,6 +14,7 @@ pub mod stream;
 pub mod system;
 pub mod tokens;
 pub mod vendors;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -124,6 +125,7 @@ impl Surface {
             Method::Get => get(handler),
             Method::Post => post(handler),
             Method::Put => put(handler),
+            Method::Delete => delete(handler),
         }
     }
 }
@@ -258,6 +260,7 @@ async fn dispatch(app: &App, operation: &Operation, context: Context, input: &In
         Group::Keys => keys::answer(app, operation.id, context, input).await,
         Group::Log => log::answer(app, operation.id, context, input).await,
         Group::Tokens => tokens::answer(app, operation.id, context, input).await,
+        Group::Webhooks => webhooks::answer(app, operation.id, context, input).await,
     }
 }
 

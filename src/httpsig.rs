@@ -15,13 +15,15 @@ mod field;
 mod key;
 mod sign;
 mod verify;
+mod webhook;
 mod window;
 
 pub use base::{Message, Parts, signature_base};
 pub use digest::{content_digest, promised};
-pub use key::{KeyFile, KeyFileError, verify_raw};
+pub use key::{KeyFile, KeyFileError, verify_raw, webhook_secret};
 pub use sign::{SignedHeaders, sign, sign_session};
 pub use verify::{Claimed, Proof, read, verify, verify_session};
+pub use webhook::{webhook_code, webhook_public, webhook_signature};
 pub use window::CounterWindow;
 
 use crate::base::time::Ttl;

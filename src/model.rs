@@ -18,3 +18,4 @@ pub mod revocation;
 pub mod root;
 pub mod scope;
 pub mod sealed;
+pub mod webhook;

@@ -18,6 +18,8 @@ pub enum Method {
     Post,
     /// Proposes or enters something at a name.
     Put,
+    /// Removes configuration.
+    Delete,
 }
 
 impl Method {
@@ -28,6 +30,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -51,6 +54,8 @@ pub enum Group {
     Log,
     /// Tokens: what they are worth, and their end.
     Tokens,
+    /// Who is told of events.
+    Webhooks,
 }
 
 impl Group {
@@ -66,6 +71,7 @@ impl Group {
             Self::Keys => "keys",
             Self::Log => "log",
             Self::Tokens => "tokens",
+            Self::Webhooks => "webhooks",
         }
     }
 }

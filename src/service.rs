@@ -14,6 +14,7 @@ pub mod control;
 pub mod credential;
 mod credit;
 pub mod decision;
+pub mod deliver;
 mod demand;
 pub mod end;
 pub mod enroll;
@@ -53,6 +54,7 @@ pub mod stream;
 mod trust;
 pub mod unseal;
 pub mod ways;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,7 +66,8 @@ use parking_lot::Mutex;
 
 use crate::audit::{LogKey, LogPublic};
 use crate::base::egress::Egress;
-use crate::base::random::Random;
+use crate::base::id::base64url;
+use crate::base::random::{self, Random};
 use crate::base::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::model::instance::Instance;
@@ -103,6 +106,8 @@ struct Inner {
     wraps_allowed: AtomicU64,
     leases_changed: Notify,
     work: Notify,
+    webhooks: Notify,
+    process: String,
     logins: Logins,
     metrics: Arc<Metrics>,
 }
@@ -174,6 +179,7 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let logins = Logins::new(Arc::clone(&parts.clock));
+        let process = base64url(&random::bytes::<16>(parts.random.as_ref()));
         let metrics = measure::of(&parts);
         let started = parts.clock.now();
         Self(Arc::new(Inner {
@@ -194,6 +200,8 @@ impl App {
             wraps_allowed: AtomicU64::new(0),
             leases_changed: Notify::new(),
             work: Notify::new(),
+            webhooks: Notify::new(),
+            process,
         }))
     }
 
@@ -258,6 +266,17 @@ impl App {
     #[must_use]
     pub fn livemode(&self) -> bool {
         self.instance.mode == crate::model::instance::Mode::Live
+    }
+
+    /// A name of this process, new each time it starts.
+    #[must_use]
+    pub fn process(&self) -> &str {
+        &self.0.process
+    }
+
+    /// Completes when somebody asked for a delivery.
+    pub async fn webhooks_asked(&self) {
+        self.0.webhooks.notified().await;
     }
 
     /// Completes when there may be work before its time: a key to end, a payment to look for.
@@ -352,6 +371,10 @@ impl App {
     async fn lease_changes(&self) {
         let changed = self.0.leases_changed.notified();
         let _woken = tokio::time::timeout(std::time::Duration::from_millis(50), changed).await;
+    }
+
+    fn announce_webhooks(&self) {
+        self.0.webhooks.notify_one();
     }
 
     fn announce_work(&self) {

@@ -37,6 +37,7 @@ pub mod tree;
 mod tx;
 pub mod vendors;
 pub mod watch;
+pub mod webhooks;
 pub mod writer;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The background workers: what time and trouble make necessary. Each step is a verb; this file says when.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use crate::base::id::WebhookId;
 use crate::base::time::Ttl;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, end, expire, keys, reconcile, recover, reseal, unseal};
+use crate::service::{App, checkpoint, deliver, end, expire, keys, reconcile, recover, reseal, unseal};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
 
 /// How often the log is looked at for what other instances did.
 const FOLLOW: Duration = Duration::from_millis(250);
+
+/// How long news of the log are gathered before webhooks are looked at.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How long deliveries that are over are kept.
+const DELIVERIES: Ttl = Ttl::from_mins(30 * 24 * 60);
 
 /// How often timers are looked at; work that arrives wakes at once.
 const TICK: Duration = Duration::from_millis(500);
@@ -58,7 +65,49 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = upkeep(&app) => {}
         () = alarm(&app) => {}
         () = follow(&app) => {}
+        () = webhooks(&app) => {}
     }
+}
+
+/// Sends to webhooks. Each has a lane of its own: one that is slow or dead holds up no other.
+async fn webhooks(app: &App) {
+    let mut lanes = Steps::default();
+    let seen: Arc<Mutex<HashMap<WebhookId, i64>>> = Arc::default();
+    let mut news = app.store.news();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            _changed = news.changed() => {}
+            () = app.webhooks_asked() => {}
+        }
+        // A busy log is not looked at for each event.
+        tokio::time::sleep(GATHER).await;
+        while lanes.running.try_join_next().is_some() {}
+        if app.is_sealed() {
+            continue;
+        }
+        let head = *news.borrow_and_update();
+        match deliver::work(app).await {
+            Ok(work) => {
+                for (id, cursor, due) in work {
+                    let looked = seen.lock().get(&id).copied().unwrap_or(0).max(cursor);
+                    if due || looked < head || head == 0 {
+                        lane(app, &mut lanes, &seen, (id, looked));
+                    }
+                }
+            }
+            Err(error) => report("webhooks", Err(error)),
+        }
+    }
+}
+
+fn lane(app: &App, lanes: &mut Steps, seen: &Arc<Mutex<HashMap<WebhookId, i64>>>, work: (WebhookId, i64)) {
+    let (app, seen, (id, looked)) = (app.clone(), Arc::clone(seen), work);
+    lanes.begin("a webhook", id.to_string(), async move {
+        let end = deliver::lane(&app, id, looked).await?;
+        seen.lock().insert(id, end);
+        Ok(())
+    });
 }
 
 /// Looks for what other instances put into a shared log, while somebody here follows it.
@@ -212,6 +261,7 @@ async fn resealed(app: &App) -> Result<(), Error> {
 async fn swept(app: &App) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
     let _rows = tx.sweep(app.now()).await?;
+    let _deliveries = tx.sweep_deliveries(app.now().minus(DELIVERIES)).await?;
     let _none = tx.commit(&[], &[]).await?;
     Ok(())
 }

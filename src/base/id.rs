@@ -127,6 +127,8 @@ ids! {
     BatchId = "bat";
     /// One vendor key, made or being made; also the operation that makes and ends it.
     CredentialId = "cred";
+    /// One event for one webhook.
+    DeliveryId = "del";
     /// One entry of the audit log.
     EventId = "evt";
     /// What somebody bought or was given.
@@ -153,6 +155,8 @@ ids! {
     RootId = "root";
     /// One signed session.
     SessionId = "ses";
+    /// Somebody who is told of events over HTTP.
+    WebhookId = "whe";
 }
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

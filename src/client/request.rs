@@ -93,6 +93,12 @@ impl Request {
         Self::new(Method::PUT, segments)
     }
 
+    /// `DELETE`.
+    #[must_use]
+    pub fn delete(segments: &[&str]) -> Self {
+        Self::new(Method::DELETE, segments)
+    }
+
     /// Adds a query parameter if there is a value.
     #[must_use]
     pub fn query(mut self, name: &str, value: Option<impl ToString>) -> Self {

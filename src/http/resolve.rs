@@ -17,6 +17,7 @@ use crate::service::error::Error;
 use crate::service::grant::{GrantView, Minted};
 use crate::service::resolve::{self as verb, Resolution, ResolveItem, ResolveRequest};
 use crate::service::session;
+use crate::service::webhook::WithSecret;
 
 /// Swaps tokens for keys: one item answers as itself, several answer as a list in which each stands alone.
 pub(super) async fn resolve(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
@@ -144,4 +145,13 @@ pub(super) async fn open_session(app: &App, context: &Context, input: &Input) ->
         201,
         &json!({ "object": "session", "session_id": session.id, "secret": secret.expose(), "expires": session.expires }),
     ))
+}
+
+/// A webhook with its secret, shown once.
+pub(super) fn webhook(status: u16, made: &WithSecret) -> Result<Answer, Refused> {
+    let mut value = serde_json::to_value(&made.view).map_err(Error::internal)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("secret".to_owned(), Value::from(made.secret.expose()));
+    }
+    Ok(Answer::value(status, &value))
 }

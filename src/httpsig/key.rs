@@ -64,6 +64,18 @@ impl KeyFile {
         }
     }
 
+    /// The key with this seed, of 32 bytes.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Damaged`] for another length.
+    pub fn from_seed(seed: &SecretBytes) -> Result<Self, KeyFileError> {
+        let seed: &[u8; 32] = seed.expose().try_into().map_err(|_| KeyFileError::Damaged)?;
+        Ok(Self {
+            key: SigningKey::from_bytes(seed),
+            name: None,
+        })
+    }
+
     /// Reads a key file in either form.
     pub fn parse(text: &SecretText) -> Result<Self, KeyFileError> {
         let text = text.expose();
@@ -130,6 +142,13 @@ pub fn verify_raw(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         .is_ok()
 }
 
+/// A shared secret as Standard Webhooks writes it: `whsec_` and base64.
+#[must_use]
+pub fn webhook_secret(secret: &SecretBytes) -> SecretText {
+    let text = Zeroizing::new(data_encoding::BASE64.encode(secret.expose()));
+    SecretText::new(["whsec_", text.as_str()].concat())
+}
+
 /// HMAC-SHA256 under a session's key.
 pub(super) fn authenticate(key: &SecretBytes, message: &[u8]) -> Result<[u8; 32], SigError> {
     Ok(session_mac(key)?.chain_update(message).finalize().into_bytes().into())
@@ -138,6 +157,15 @@ pub(super) fn authenticate(key: &SecretBytes, message: &[u8]) -> Result<[u8; 32]
 /// Whether `code` is the session key's over `message`, in constant time.
 pub(super) fn verify_code(key: &SecretBytes, message: &[u8], code: &[u8]) -> Result<bool, SigError> {
     Ok(session_mac(key)?.chain_update(message).verify_slice(code).is_ok())
+}
+
+/// HMAC-SHA256 under a shared secret of a webhook, of at least 24 bytes as Standard Webhooks asks for.
+pub(super) fn authenticate_webhook(secret: &SecretBytes, message: &[u8]) -> Result<[u8; 32], SigError> {
+    if secret.len() < 24 {
+        return Err(SigError::SessionKey);
+    }
+    let mac: Hmac<Sha256> = Hmac::new_from_slice(secret.expose()).map_err(|_| SigError::SessionKey)?;
+    Ok(mac.chain_update(message).finalize().into_bytes().into())
 }
 
 fn session_mac(key: &SecretBytes) -> Result<Hmac<Sha256>, SigError> {

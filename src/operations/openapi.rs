@@ -308,3 +308,13 @@ pub(super) fn approvals_query(_: &mut SchemaGenerator) -> Schema {
         "starting_after": { "type": "string" },
     } })
 }
+
+/// A webhook with its secret.
+pub(super) fn webhook_output(generator: &mut SchemaGenerator) -> Schema {
+    let webhook = generator.subschema_for::<crate::service::webhook::WebhookView>();
+    json_schema!({ "allOf": [webhook, {
+        "type": "object",
+        "properties": { "secret": { "type": "string", "pattern": "^whsec_" } },
+        "required": ["secret"],
+    }] })
+}

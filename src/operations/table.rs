@@ -8,6 +8,7 @@ mod policies;
 mod system;
 mod tokens;
 mod vendors;
+mod webhooks;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -73,6 +74,7 @@ const GROUPS: &[&[Operation]] = &[
     people::OPERATIONS,
     keys::OPERATIONS,
     log::OPERATIONS,
+    webhooks::OPERATIONS,
 ];
 
 /// Every operation, in the order of the documentation.

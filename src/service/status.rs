@@ -122,6 +122,8 @@ pub struct PublicKeys {
     pub token_roots: Vec<TokenRoot>,
     /// The key that signs checkpoints and receipts, as C2SP writes verifier keys.
     pub log: String,
+    /// The key that signs webhooks: `v1a` of Standard Webhooks, and RFC 9421.
+    pub webhooks: Option<PublicKey>,
 }
 
 /// One key that signs tokens.
@@ -201,5 +203,6 @@ pub fn public_keys(app: &App) -> Result<PublicKeys, Error> {
         instance: opened.instance.id.to_string(),
         token_roots: roots,
         log: opened.log_public.to_string(),
+        webhooks: Some(super::deliver::key(app)?.public()),
     })
 }

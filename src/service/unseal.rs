@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::caller::Context;
 use super::error::Error;
 use super::record::SELF;
-use super::{App, Sealing, checkpoint, expire, keys, reconcile, recover};
+use super::{App, Sealing, checkpoint, deliver, expire, keys, reconcile, recover};
 use crate::base::time::{Timestamp, Ttl, span_words};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
@@ -205,13 +205,20 @@ pub async fn seal(app: &App, context: &Context, reason: Option<&str>) -> Result<
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
     let event = app.event(context, "vault.sealed", &app.instance.id, data);
+    let number = tx.chain_head().await?.0.saturating_add(1);
     let _none = tx.commit(&[event], &[]).await?;
     app.sealed_by(Sealing {
         at: app.now(),
         by: operator.name.to_string(),
         reason: reason.map(str::to_owned),
     });
+    // What is to be told of this is signed while there is a key. Sealing waits for nobody, and fails for no webhook.
+    let words = deliver::last_words(app, number).await;
     close(app);
+    match words {
+        Ok(words) => deliver::send_last_words(app, words),
+        Err(error) => tracing::warn!(%error, "webhooks are told of the sealing only after the next unseal"),
+    }
     Ok(status(app))
 }
 

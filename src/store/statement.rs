@@ -14,8 +14,8 @@ use super::set::Set;
 use super::tx::Conn;
 use crate::base::canonical::Digest;
 use crate::base::id::{
-    ApprovalId, CredentialId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, PrincipalId, PurchaseId, ReceiptId,
-    ReviewId, RootId,
+    ApprovalId, CredentialId, DeliveryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, PrincipalId,
+    PurchaseId, ReceiptId, ReviewId, RootId, WebhookId,
 };
 use crate::base::time::Timestamp;
 use crate::model::control::{Mac, Stored};
@@ -196,8 +196,8 @@ macro_rules! bind {
     ($($id:ty)*) => { bind! { Text: $($id, id => Cow::Owned(id.to_string());)* } };
 }
 
-bind! { ApprovalId CredentialId EventId GrantId IncarnationId InstanceId LeaseId PrincipalId PurchaseId ReceiptId
-ReviewId RootId Digest PublicKey }
+bind! { ApprovalId CredentialId DeliveryId EventId GrantId IncarnationId InstanceId LeaseId PrincipalId PurchaseId ReceiptId
+ReviewId RootId WebhookId Digest PublicKey }
 bind! { Text:
     &'v str, text => Cow::Borrowed(text);
     &'v String, text => Cow::Borrowed(text.as_str());

@@ -41,6 +41,7 @@ impl Sender {
             Method::Get => http::Method::GET,
             Method::Post => http::Method::POST,
             Method::Put => http::Method::PUT,
+            Method::Delete => http::Method::DELETE,
         };
         let server = &app.stage.server;
         let base = if operation.admin { &server.admin } else { &server.url };

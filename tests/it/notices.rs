@@ -2,6 +2,7 @@
 
 mod list;
 mod stream;
+mod webhook;
 
 use dekeys::client::Request;
 use dekeys::client::events::{EventStream, Message};

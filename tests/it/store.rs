@@ -8,6 +8,7 @@ mod reseal;
 mod resolves;
 mod rows;
 mod samples;
+mod webhooks;
 
 use std::io::Write;
 use std::sync::Once;
@@ -80,6 +81,8 @@ conformance! {
         writers_take_turns
         followers_hear_of_every_commit
         migrations_run_once;
+    webhooks:
+        a_webhook_has_one_holder_and_its_deliveries_their_order;
     resolves:
         a_key_is_made_awaited_and_released
         a_held_key_is_adopted

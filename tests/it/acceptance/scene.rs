@@ -77,6 +77,7 @@ impl Scene {
             Method::Get => http::Method::GET,
             Method::Post => http::Method::POST,
             Method::Put => http::Method::PUT,
+            Method::Delete => http::Method::DELETE,
         };
         let (path, body, token) = self.target(operation, caller).await;
         let request = Request::at(method, path);
@@ -101,11 +102,15 @@ impl Scene {
         if path.starts_with("/v1/grants/{id}") || path.starts_with("/v1/leases/{id}") || operation.id == "resolve" {
             return self.of_grant(operation).await;
         }
+        if operation.path.starts_with("/v1/webhooks/{id}") || operation.id == "replayDelivery" {
+            return self.of_webhook(operation).await;
+        }
         match operation.id {
             "introspectToken" | "revokeToken" => {
                 let bought = self.app.buy(json!({ "reference": READ })).await;
                 plain("", json!({ "token": secret::shown(&pinned(&bought.token, PRIM)) }))
             }
+            "createWebhook" => plain("", json!({ "url": "http://127.0.0.1:1/", "types": ["*"] })),
             "problem" => plain("vault_sealed", json!({})),
             "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
             "rotateKey" => plain("", json!({ "kind": "kek" })),
@@ -175,6 +180,23 @@ impl Scene {
             json!({})
         };
         (operation.path.replace("{id}", &id), body, None)
+    }
+
+    /// About a new webhook of the operator's, at which nobody listens.
+    async fn of_webhook(&self, operation: &Operation) -> (String, Value, Option<dekeys::base::secret::SecretText>) {
+        let body = json!({ "url": "http://127.0.0.1:1/", "types": ["vault.*"] });
+        let operator = self.app.operator();
+        let made = send(&operator, Request::post(&["v1", "webhooks"]).json(&body))
+            .await
+            .good();
+        let mut id = made["id"].as_str().unwrap().to_owned();
+        if operation.id == "replayDelivery" {
+            let ping = send(&operator, Request::post(&["v1", "webhooks", &id, "test"]))
+                .await
+                .good();
+            id = ping["id"].as_str().unwrap().to_owned();
+        }
+        (operation.path.replace("{id}", &id), json!({}), None)
     }
 
     async fn newest(&self, what: &str) -> String {
