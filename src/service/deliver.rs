@@ -135,7 +135,10 @@ async fn take(app: &App, webhook: &Webhook, seen: i64) -> Result<Taken, Error> {
     let (head, _) = tx.chain_head().await?;
     tx.end().await?;
     let whole = i64::try_from(rows.len()).unwrap_or(i64::MAX) < BATCH;
-    let end = rows.last().filter(|_| !whole).map_or(head.max(cursor), |row| row.n);
+    let end = rows
+        .last()
+        .filter(|_| !whole)
+        .map_or_else(|| head.max(cursor), |row| row.n);
     let mut wanted = Vec::new();
     for row in &rows {
         let told = notice(row)?;

@@ -213,6 +213,12 @@ pub(super) async fn read(app: &App, id: WebhookId) -> Result<Webhook, Error> {
     app.authentic("webhook", stored).await
 }
 
+/// A webhook as this transaction sees it.
+async fn inside(app: &App, tx: &mut Tx, id: WebhookId) -> Result<Webhook, Error> {
+    let stored = tx.webhook(id).await?.ok_or(Error::NotFound("webhook"))?;
+    app.vault.authenticate(stored).map_err(|_| Error::Forged("webhook"))
+}
+
 /// Webhooks, newest first.
 ///
 /// # Errors
@@ -244,9 +250,9 @@ pub async fn show(app: &App, context: &Context, id: WebhookId) -> Result<Webhook
 /// [`Error::NotFound`], [`Error::NotAllowed`].
 pub async fn delete(app: &App, context: &Context, id: WebhookId) -> Result<WebhookView, Error> {
     context.operator()?;
-    let webhook = read(app, id).await?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
+    let webhook = inside(app, &mut tx, id).await?;
     tx.delete_webhook(id).await?;
     let event = app.event(context, "webhook.deleted", &id, facts(&webhook));
     let _none = tx.commit(&[event], &[]).await?;
@@ -290,8 +296,7 @@ async fn changed(
 ) -> Result<Webhook, Error> {
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
-    let stored = tx.webhook(id).await?.ok_or(Error::NotFound("webhook"))?;
-    let mut webhook = app.vault.authenticate(stored).map_err(|_| Error::Forged("webhook"))?;
+    let mut webhook = inside(app, &mut tx, id).await?;
     let was = webhook.enabled;
     change(&mut webhook);
     if webhook.enabled && !was {

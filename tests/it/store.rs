@@ -82,7 +82,8 @@ conformance! {
         followers_hear_of_every_commit
         migrations_run_once;
     webhooks:
-        a_webhook_has_one_holder_and_its_deliveries_their_order;
+        a_webhook_has_one_holder
+        deliveries_are_queued_once_and_in_the_order_of_the_log;
     resolves:
         a_key_is_made_awaited_and_released
         a_held_key_is_adopted

@@ -7,7 +7,7 @@ use dekeys::model::control::{Mac, Stored};
 use dekeys::model::event::EventTypes;
 use dekeys::model::webhook::{Delivery, DeliveryState, Webhook, WebhookFormat};
 use dekeys::store::webhooks::WebhookWork;
-use dekeys::store::{Page, Store, StoreError};
+use dekeys::store::{Page, Store, StoreError, Tx};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -49,16 +49,17 @@ fn delivery(webhook: WebhookId, n: i64, next: i64) -> Delivery {
     }
 }
 
-pub(super) async fn a_webhook_has_one_holder_and_its_deliveries_their_order(store: Store) {
+async fn work(tx: &mut Tx, holder: &str, now: i64) -> Vec<WebhookWork> {
+    tx.webhook_work(holder, at(now), at(now)).await.unwrap()
+}
+
+pub(super) async fn a_webhook_has_one_holder(store: Store) {
     let mut stored = webhook();
     let id = stored.unverified.id;
     let mut tx = store.begin().await.unwrap();
     tx.insert_webhook(&stored, 5).await.unwrap();
     assert_eq!(tx.webhook(id).await.unwrap(), Some(stored.clone()));
     assert_eq!(tx.webhooks(&Page::first(9)).await.unwrap(), [stored.clone()]);
-    assert_eq!(tx.webhook_cursor(id).await.unwrap(), Some(5));
-    let work =
-        async |tx: &mut dekeys::store::Tx, holder: &str, now| tx.webhook_work(holder, at(now), at(now)).await.unwrap();
     let idle = WebhookWork {
         webhook: id,
         cursor: 5,
@@ -67,26 +68,43 @@ pub(super) async fn a_webhook_has_one_holder_and_its_deliveries_their_order(stor
     assert_eq!(work(&mut tx, "a", 10).await, [idle]);
     assert!(tx.hold_webhook(id, "a", at(10), at(70)).await.unwrap());
     assert!(!tx.hold_webhook(id, "b", at(20), at(80)).await.unwrap(), "one holder");
-    assert!(
-        tx.hold_webhook(id, "a", at(30), at(90)).await.unwrap(),
-        "who holds it may go on"
-    );
+    let kept = tx.hold_webhook(id, "a", at(30), at(90)).await.unwrap();
+    assert!(kept, "who holds it may go on");
     assert_eq!(work(&mut tx, "b", 89).await, []);
-    assert!(
-        tx.hold_webhook(id, "b", at(90), at(150)).await.unwrap(),
-        "its time is over"
-    );
+    let taken = tx.hold_webhook(id, "b", at(90), at(150)).await.unwrap();
+    assert!(taken, "its time is over");
 
+    tx.move_webhook(id, 9).await.unwrap();
+    tx.move_webhook(id, 8).await.unwrap();
+    assert_eq!(tx.webhook_cursor(id).await.unwrap(), Some(9), "never back");
+
+    stored.unverified.enabled = false;
+    stored.unverified.secret_version = 2;
+    stored.unverified.previous_until = Some(at(500));
+    stored.mac = Mac([8; 32]);
+    tx.update_webhook(&stored).await.unwrap();
+    assert_eq!(tx.webhook(id).await.unwrap(), Some(stored));
+    assert_eq!(work(&mut tx, "b", 1000).await, [], "a disabled one has no work");
+    assert!(tx.insert_delivery(&delivery(id, 10, 20)).await.unwrap());
+    tx.delete_webhook(id).await.unwrap();
+    assert_eq!(tx.deliveries(id, &Page::first(9)).await.unwrap(), []);
+    let again = tx.delete_webhook(id).await;
+    assert!(matches!(again, Err(StoreError::Absent("webhook"))));
+    tx.commit(&[], &[]).await.unwrap();
+}
+
+pub(super) async fn deliveries_are_queued_once_and_in_the_order_of_the_log(store: Store) {
+    let stored = webhook();
+    let id = stored.unverified.id;
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_webhook(&stored, 5).await.unwrap();
     let (late, early) = (delivery(id, 9, 20), delivery(id, 8, 30));
     assert!(tx.insert_delivery(&late).await.unwrap() && tx.insert_delivery(&early).await.unwrap());
-    assert!(
-        !tx.insert_delivery(&Delivery {
-            id: delivery(id, 7, 1).id,
-            ..late.clone()
-        })
-        .await
-        .unwrap()
-    );
+    let twice = Delivery {
+        id: delivery(id, 7, 1).id,
+        ..late.clone()
+    };
+    assert!(!tx.insert_delivery(&twice).await.unwrap());
     let replay = Delivery {
         id: delivery(id, 6, 40).id,
         replay: true,
@@ -97,48 +115,29 @@ pub(super) async fn a_webhook_has_one_holder_and_its_deliveries_their_order(stor
         ..late.clone()
     };
     assert!(tx.insert_delivery(&replay).await.unwrap(), "asked for again");
-    tx.move_webhook(id, 9).await.unwrap();
-    tx.move_webhook(id, 8).await.unwrap();
-    assert_eq!(tx.webhook_cursor(id).await.unwrap(), Some(9), "never back");
     assert!(work(&mut tx, "b", 20).await[0].due && !work(&mut tx, "b", 19).await[0].due);
     let due = tx.deliveries_due(id, at(30), 9).await.unwrap();
     assert_eq!(due, [early.clone(), late.clone()], "in the order of the log");
-    let mut tried = early.clone();
-    tried.attempts = 1;
-    tried.status = Some(500);
-    tried.error = Some("it answered 500".to_owned());
-    tried.next_at = Some(at(99));
+    let tried = Delivery {
+        attempts: 1,
+        status: Some(500),
+        error: Some("it answered 500".to_owned()),
+        next_at: Some(at(99)),
+        ..early.clone()
+    };
     tx.update_delivery(&tried).await.unwrap();
     assert_eq!(tx.delivery(early.id).await.unwrap(), Some(tried));
     assert!(tx.delivered_since(id, at(40)).await.unwrap() && !tx.delivered_since(id, at(41)).await.unwrap());
     assert_eq!(tx.fail_deliveries(id, "disabled").await.unwrap(), 2);
     assert_eq!(tx.deliveries_due(id, at(1000), 9).await.unwrap(), []);
     assert_eq!(tx.deliveries(id, &Page::first(9)).await.unwrap().len(), 3);
-    tx.update_delivery(&Delivery {
+    let more = Delivery {
         attempts: 5,
         ..late.clone()
-    })
-    .await
-    .unwrap();
-    assert_eq!(
-        tx.delivery(late.id).await.unwrap().unwrap().attempts,
-        0,
-        "what is over stays so"
-    );
+    };
+    tx.update_delivery(&more).await.unwrap();
+    let over = tx.delivery(late.id).await.unwrap().unwrap();
+    assert_eq!(over.attempts, 0, "what is over stays so");
     assert_eq!(tx.sweep_deliveries(at(40)).await.unwrap(), 2);
-
-    stored.unverified.enabled = false;
-    stored.unverified.secret_version = 2;
-    stored.unverified.previous_until = Some(at(500));
-    stored.mac = Mac([8; 32]);
-    tx.update_webhook(&stored).await.unwrap();
-    assert_eq!(tx.webhook(id).await.unwrap(), Some(stored));
-    assert_eq!(work(&mut tx, "b", 1000).await, [], "a disabled one has no work");
-    tx.delete_webhook(id).await.unwrap();
-    assert_eq!(tx.deliveries(id, &Page::first(9)).await.unwrap(), []);
-    assert!(matches!(
-        tx.delete_webhook(id).await,
-        Err(StoreError::Absent("webhook"))
-    ));
     tx.commit(&[], &[]).await.unwrap();
 }
