@@ -33,7 +33,7 @@ anthropic (PyPI)|anthropic||venv/bin/python clients/use_anthropic.py
 openai (npm)|openrouter|/api/v1|node clients/use_openai.mjs
 @anthropic-ai/sdk (npm)|anthropic||node clients/use_anthropic.mjs"
 
-cp -r "$here/clients" "$here/package.json" "$here/requirements.txt" "$dir"
+cp -r "$here/clients" "$here/webhooks.py" "$here/webhooks.mjs" "$here/package.json" "$here/requirements.txt" "$dir"
 [ -e "$dir/venv/installed" ] || {
     python3 -m venv "$dir/venv"
     "$dir/venv/bin/pip" install --quiet --disable-pip-version-check -r "$dir/requirements.txt" >&2
@@ -127,10 +127,29 @@ while IFS='|' read -r name vendor path command; do
     rows+="| $name | $version | $vendor | $result |"$'\n'
 done <<<"$clients"
 
+# receiver NAME VERSION RESULT: a row of those who check webhooks.
+received=''
+receiver() { received+="| $1 | $2 | $3 |"$'\n'; }
+result=works
+(cd "$dir" && venv/bin/python webhooks.py "$bin" "$DEKEYS_ADDR" "$data/operator.key") >"$work/message.json" 2>"$work/trouble" ||
+    { bad=1 result='does not work'; cat "$work/trouble" >&2; }
+for library in standardwebhooks http-message-signatures; do
+    receiver "$library (PyPI)" "$(cd "$dir" && venv/bin/python -c 'import importlib.metadata, sys
+print(importlib.metadata.version(sys.argv[1]))' "$library")" "$result"
+done
+result=works
+(cd "$dir" && node webhooks.mjs) <"$work/message.json" >"$work/trouble" 2>&1 ||
+    { bad=1 result='does not work'; cat "$work/trouble" >&2; }
+receiver 'standardwebhooks (npm)' "$(cd "$dir" && node -p \
+    'JSON.parse(require("fs").readFileSync("node_modules/standardwebhooks/package.json")).version')" "$result"
+
 table="| client | version | vendor | result |
 |---|---|---|---|
 $rows"
-printf '%s' "$table"
+receivers="| library | version | result |
+|---|---|---|
+$received"
+printf '%s\n%s' "$table" "$receivers"
 if [ -n "$page" ]; then
     cat >"$page" <<MARKDOWN
 # Compatibility
@@ -140,6 +159,9 @@ place of the vendor's key) and nothing else, asks for an answer whole and stream
 vendor's manifest. \`tests/compat/run.sh FOLDER docs/compatibility.md\` writes this page.
 
 $table
+Unmodified libraries that check a webhook of dekeys: they take the message, and refuse it with one byte changed.
+
+$receivers
 MARKDOWN
 fi
 exit $bad

@@ -11,6 +11,7 @@ import json
 import queue
 import subprocess
 import sys
+import threading
 
 import requests
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -47,8 +48,6 @@ class Resolver(HTTPSignatureKeyResolver):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-import threading
-
 threading.Thread(target=server.serve_forever, daemon=True).start()
 address = f"http://127.0.0.1:{server.server_port}/hook"
 webhook = run("webhook", "create", address, "--type", "vault.*")
