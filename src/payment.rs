@@ -4,10 +4,12 @@
 //! The order of a purchase is the service's: quote, claim, verify, provision, settle, deliver. This module keeps no
 //! purchases; it says what a payment is, whether it fits the terms, and what became of it.
 //!
-//! Not protected: an authorization binds neither the request nor its sender. After settlement it is public, so
-//! nobody may get a secret for showing it again, and one `pay_to` should serve one instance only.
+//! Not protected: an authorization binds neither the request nor its sender, unless its payer bound it (`binding`).
+//! After settlement it is public, so nobody may get a secret for showing it again, and one `pay_to` should serve one
+//! instance only.
 
 mod authorization;
+mod binding;
 mod error;
 mod exact;
 mod ledger;
@@ -17,9 +19,10 @@ mod rail;
 mod sim;
 mod terms;
 
+pub use binding::{Binding, binding, request_digest, signed_request};
 pub use error::PaymentError;
 pub use exact::{Offered, read};
-pub use payer::{payer_address, sign_exact};
+pub use payer::{payer_address, sign_bound, sign_exact};
 pub use quote::{Outcome, Required, Resource, required, response};
 pub use rail::{Answer, Find, PaymentRail, Settle, Verify};
 pub use sim::{Faults, SimError, SimRail};

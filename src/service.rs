@@ -34,6 +34,7 @@ pub mod keys;
 pub mod lease;
 pub mod measure;
 pub mod offer;
+mod owner;
 mod passage;
 mod pool;
 mod prepaid;

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use x402_types::proto::v2;
 
 use super::authorization::{Authorization, Domain, address, lower, number};
+use super::binding::bound_nonce;
 use super::error::PaymentError;
 use super::terms::chain_id;
+use crate::base::canonical::Digest;
 use crate::base::money::Money;
 use crate::base::random::{Random, bytes};
 use crate::base::secret::SecretBytes;
@@ -37,6 +39,33 @@ pub fn sign_exact(
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<String, PaymentError> {
+    sign(key, required, most, payment_id, B256::new(bytes(random)), now)
+}
+
+/// As [`sign_exact`], for one request alone: presented with any other it is refused. `request` is
+/// [`signed_request`](super::signed_request)'s.
+///
+/// # Errors
+/// As [`sign_exact`].
+pub fn sign_bound(
+    key: &SecretBytes,
+    required: &Value,
+    most: Money,
+    request: Digest,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<String, PaymentError> {
+    sign(key, required, most, None, B256::new(bound_nonce(request, random)), now)
+}
+
+fn sign(
+    key: &SecretBytes,
+    required: &Value,
+    most: Money,
+    payment_id: Option<&str>,
+    nonce: B256,
+    now: Timestamp,
+) -> Result<String, PaymentError> {
     let key = signing_key(key)?;
     let asked: v2::PaymentRequired = serde_json::from_value(required.clone())
         .map_err(|_| PaymentError::CannotPay("the demand is not of x402 version 2"))?;
@@ -44,7 +73,7 @@ pub fn sign_exact(
     let offer = offer.ok_or(PaymentError::CannotPay(
         "no offer by the scheme `exact` is cheap enough",
     ))?;
-    let authorization = authorization(offer, &key, now, random)?;
+    let authorization = authorization(offer, &key, now, nonce)?;
     let signature = authorization.sign(&domain(offer)?, &key)?;
     let payment = json!({
         "x402Version": 2,
@@ -67,7 +96,7 @@ fn authorization(
     offer: &v2::PaymentRequirements,
     key: &SigningKey,
     now: Timestamp,
-    random: &dyn Random,
+    nonce: B256,
 ) -> Result<Authorization, PaymentError> {
     let now = now.as_secs().unsigned_abs();
     Ok(Authorization {
@@ -77,7 +106,7 @@ fn authorization(
         // Ten minutes back: the server's clock may be behind ours.
         valid_after: now.saturating_sub(600),
         valid_before: now.saturating_add(offer.max_timeout_seconds),
-        nonce: B256::new(bytes(random)),
+        nonce,
     })
 }
 

@@ -207,8 +207,8 @@ codes! {
         fix "Sign a new authorization; each pays once."
         example "the authorization paid for grt_01KAG4C1B2T5Q3V7X9Z0A1B2C3";
     PAYMENT_CONFLICT = 409 9 false "payment_conflict" "the payment belongs to another request"
-        cause "An authorization is being settled, and this request is not the one it was sent with."
-        fix "Repeat exactly the first request, or sign a new authorization."
+        cause "An authorization was sent with another request or signer before, is bound to another, or is of a wallet on record with somebody else."
+        fix "Repeat exactly the first request with the same signature key, or sign a new authorization; a wallet on record pays for its own principal's keys, or bound to the request."
         example "the same authorization came with another body";
     PAYMENT_UNKNOWN = 202 10 true "payment_unknown" "we do not know yet whether the payment went through"
         cause "The settlement did not answer. Do not sign again: you could pay twice. dekeys keeps asking."

@@ -4,10 +4,11 @@
 use serde_json::json;
 
 use super::App;
-use super::buy::{self, Bought, BuyAsk, IDEMPOTENCY_LIFE, Presented, again};
+use super::buy::{Bought, BuyAsk, IDEMPOTENCY_LIFE, Presented, again};
 use super::caller::{Caller, Context};
 use super::error::Error;
 use super::offer::Deal;
+use super::owner;
 use super::propose::instance_approvers;
 use super::purchase;
 use crate::base::id::{ApprovalId, GrantId, PrincipalId};
@@ -57,7 +58,7 @@ pub(super) async fn people(
         return Err(Error::SignatureRequired);
     }
     let mut tx = app.store.begin().await?;
-    let (principal, created) = buy::owner(app, &mut tx, context, None).await?;
+    let (principal, created) = owner::unpaid(app, &mut tx, context).await?;
     if let Some(id) = find(&mut tx, principal, presented).await? {
         drop(tx);
         return found(app, context, id).await;

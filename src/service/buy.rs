@@ -8,22 +8,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::Next;
-use super::caller::{Caller, Context};
+use super::caller::Context;
 use super::demand::Demand;
 use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
 use super::{App, ask, credit, purchase, receipt};
-use crate::base::canonical::{Canonical, Digest};
+use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
-use crate::model::principal::{Principal, PrincipalKind, PublicKey};
+use crate::model::principal::PublicKey;
 use crate::model::scope::{Name, Reference};
+pub use crate::payment::request_digest;
+use crate::payment::{Binding, binding, signed_request};
 use crate::store::Tx;
 use crate::store::nonces::IdempotencyOutcome;
 
@@ -101,16 +103,6 @@ pub struct Bought {
     pub replayed: bool,
 }
 
-/// The digest that binds a payment to what it pays for.
-#[must_use]
-pub fn request_digest(method: &str, path: &str, body: &[u8]) -> Digest {
-    Canonical::new("dekeys.purchase.v1")
-        .text(method)
-        .text(path)
-        .bytes(body)
-        .digest()
-}
-
 /// Buys a grant, or says what it costs.
 ///
 /// # Errors
@@ -147,10 +139,18 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let demand = Demand::new(app, &quote, price, approved.as_ref().map(|grant| grant.id))?;
     let offered = demand.read(app, &presented)?;
     let wallet = format!("{}:{}", offered.network, offered.payer);
-    let order = match with_wallet(app, &context, ask, &references, wallet, &presented, approved).await? {
+    let bound = binding(
+        &offered.nonce,
+        signed_request(presented.request(), context.key, ask.public_key),
+    );
+    if bound == Binding::Elsewhere {
+        return Err(Error::PaymentConflict);
+    }
+    let mut order = match with_wallet(app, &context, ask, &references, wallet, &presented, approved).await? {
         Ok(order) => order,
         Err(bought) => return Ok(bought),
     };
+    order.bound = bound == Binding::Here;
     if order.deal.price != Some(price) {
         return Err(Error::PaymentConflict);
     }
@@ -199,6 +199,7 @@ async fn with_wallet(
         approved,
         ask,
         wallet: Some(wallet),
+        bound: false,
         request: presented.request(),
         idempotency_key: presented.idempotency_key.clone(),
     }))
@@ -257,6 +258,8 @@ pub(super) struct Order {
     pub(super) approved: Option<Grant>,
     pub(super) ask: BuyAsk,
     pub(super) wallet: Option<String>,
+    /// The wallet signed for this very request and signer; else its payment is like cash, and proves nobody.
+    pub(super) bound: bool,
     pub(super) request: Digest,
     pub(super) idempotency_key: Option<String>,
 }
@@ -267,55 +270,6 @@ fn refuse_while_broken(app: &App) -> Result<(), Error> {
     } else {
         Ok(())
     }
-}
-
-/// Whom the grant will belong to: who signed, or who pays, known or not.
-pub(super) async fn owner(
-    app: &App,
-    tx: &mut Tx,
-    context: &Context,
-    wallet: Option<&str>,
-) -> Result<(PrincipalId, Option<Event>), Error> {
-    if let Caller::Principal(principal) = &context.caller {
-        return Ok((principal.id, None));
-    }
-    let found = match (wallet, context.key) {
-        (Some(wallet), _) => tx.principal_by_wallet(wallet).await?,
-        (None, Some(key)) => tx.principal_by_key(&key).await?,
-        (None, None) => return Err(Error::SignatureRequired),
-    };
-    if let Some(stored) = found {
-        let principal = app.authentic("principal", stored).await?;
-        return if principal.disabled {
-            Err(Error::Unauthenticated)
-        } else {
-            Ok((principal.id, None))
-        };
-    }
-    let principal = stranger(app, wallet, context.key)?;
-    tx.insert_principal(&app.stored(principal.clone())?).await?;
-    let data =
-        json!({ "name": principal.name, "kind": "agent", "wallets": principal.wallets, "public_keys": principal.keys });
-    let event = app.event(context, "principal.created", &principal.id, data);
-    Ok((principal.id, Some(event)))
-}
-
-fn stranger(app: &App, wallet: Option<&str>, key: Option<PublicKey>) -> Result<Principal, Error> {
-    let now = app.now();
-    let identity = wallet.map_or_else(|| key.map(|key| key.to_string()).unwrap_or_default(), str::to_owned);
-    let digest = Digest::of(identity.as_bytes()).to_string();
-    let name = format!("agent-{}", digest.get(3..19).unwrap_or_default());
-    Ok(Principal {
-        id: PrincipalId::new(now, app.random.as_ref()),
-        name: name.parse().map_err(Error::internal)?,
-        kind: PrincipalKind::Agent,
-        // A key that signed nothing here proves nothing: only what was proved is kept.
-        keys: key.into_iter().collect(),
-        wallets: wallet.map(str::to_owned).into_iter().collect(),
-        approver: false,
-        disabled: false,
-        created: now,
-    })
 }
 
 pub(super) fn new_grant(
@@ -348,6 +302,7 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
         approved: None,
         ask,
         wallet: None,
+        bound: false,
         request: presented.request(),
         idempotency_key: presented.idempotency_key.clone(),
     };

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use super::buy::{Bought, Made, Order, Presented, activate, again, finish, new_grant, owner, provision_all};
+use super::buy::{Bought, Made, Order, Presented, activate, again, finish, new_grant, provision_all};
 use super::caller::Context;
 use super::error::Error;
 use super::offer::Deal;
 use super::provision::{self, Saved};
-use super::{App, credit, demand, prepaid, trust};
+use super::{App, credit, demand, owner, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
@@ -161,10 +161,7 @@ enum Keep {
 async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, keep: Keep) -> Result<Claimed, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
-    let (mut grant, created) = match &order.approved {
-        Some(approved) => (approved.clone(), None),
-        None => begin(app, &mut tx, context, order).await?,
-    };
+    let (mut grant, created) = paid_for(app, &mut tx, context, order).await?;
     let purchase = Purchase {
         id: PurchaseId::new(now, app.random.as_ref()),
         network: offered.network.clone(),
@@ -194,6 +191,9 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         Claim::Existing(before)
             if before.state == PurchaseState::Released && before.request == order.request && open == 0 =>
         {
+            if !owner::same(&mut tx, &before, &grant).await? {
+                return Err(Error::PaymentConflict);
+            }
             let again = Purchase {
                 id: before.id,
                 ..purchase
@@ -237,6 +237,15 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
 }
 
+/// What a payment is for: the grant that people approved, or a new one.
+async fn paid_for(app: &App, tx: &mut Tx, context: &Context, order: &Order) -> Result<(Grant, Option<Event>), Error> {
+    let Some(approved) = &order.approved else {
+        return begin(app, tx, context, order).await;
+    };
+    let _payer = owner::payer(app, tx, context, order).await?;
+    Ok((approved.clone(), None))
+}
+
 /// A grant that nobody had to be asked about.
 pub(super) async fn begin(
     app: &App,
@@ -244,7 +253,7 @@ pub(super) async fn begin(
     context: &Context,
     order: &Order,
 ) -> Result<(Grant, Option<Event>), Error> {
-    let (principal, created) = owner(app, tx, context, order.wallet.as_deref()).await?;
+    let (principal, created) = owner::of_order(app, tx, context, order).await?;
     let holder = order.ask.holder(context.key)?;
     Ok((
         new_grant(app, order, principal, holder, GrantState::Provisioning),

@@ -15,6 +15,7 @@ mod report;
 mod revoked;
 mod scene;
 mod sealed;
+mod stolen;
 mod time;
 mod tokens;
 mod uses;

@@ -4,6 +4,7 @@ use dekeys::base::money::{Currency, Money};
 use dekeys::base::random::{OsRandom, bytes};
 use dekeys::base::secret::SecretBytes;
 use dekeys::base::time::{Clock, SystemClock};
+use dekeys::client::KeyFile;
 use dekeys::payment;
 use serde_json::Value;
 
@@ -22,6 +23,16 @@ impl Wallet {
         let most = Money::new(10_000_000, Currency::Usdc);
         let now = SystemClock::default().now();
         payment::sign_exact(&self.0, required, most, None, now, &OsRandom).unwrap()
+    }
+
+    /// A payment header for one request for a grant, sent by one signer.
+    pub(crate) fn sign_for(&self, required: &Value, body: &Value, signer: Option<&KeyFile>) -> String {
+        let most = Money::new(10_000_000, Currency::Usdc);
+        let now = SystemClock::default().now();
+        let holder = body["public_key"].as_str().map(|key| key.parse().unwrap());
+        let request = payment::request_digest("POST", "/v1/grants", body.to_string().as_bytes());
+        let request = payment::signed_request(request, signer.map(KeyFile::public), holder);
+        payment::sign_bound(&self.0, required, most, request, now, &OsRandom).unwrap()
     }
 
     pub(crate) fn address(&self) -> String {
