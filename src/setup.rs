@@ -16,7 +16,8 @@ use crate::base::secret::{SecretBytes, SecretText};
 use crate::base::time::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, Rail};
 use crate::model::instance::{Instance, Mode};
-use crate::payment::{PaymentError, PaymentRail, SimError, SimRail, Terms};
+use crate::model::principal::PublicKey;
+use crate::payment::{self, PaymentError, PaymentRail, SimError, SimRail, Terms};
 use crate::service::error::Error;
 use crate::service::init::Init;
 use crate::service::{App, Parts, unseal};
@@ -291,7 +292,8 @@ pub fn key_file(text: &SecretText) -> Result<UnsealKey, SetupError> {
 }
 
 /// Signs a payment of at most `most` for what a 402 asks for, with a test wallet's key: the value of
-/// `PAYMENT-SIGNATURE`.
+/// `PAYMENT-SIGNATURE`. It is good for a grant asked for with this `body` and `signer` alone; whoever is neither signer
+/// nor named in the body cannot be told from a thief, so then it is bound to nothing.
 ///
 /// # Errors
 /// Why it cannot be paid, in words.
@@ -299,8 +301,18 @@ pub fn pay(
     wallet: &SecretBytes,
     required: &serde_json::Value,
     most: Money,
+    (body, signer): (&serde_json::Value, Option<PublicKey>),
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<String, String> {
-    crate::payment::sign_exact(wallet, required, most, None, now, random).map_err(|error| error.to_string())
+    let holder = body.get("public_key").and_then(serde_json::Value::as_str);
+    let holder = holder.and_then(|key| key.parse::<PublicKey>().ok());
+    let signed = if signer.or(holder).is_some() {
+        let request = payment::request_digest("POST", "/v1/grants", body.to_string().as_bytes());
+        let request = payment::signed_request(request, signer, holder);
+        payment::sign_bound(wallet, required, most, request, now, random)
+    } else {
+        payment::sign_exact(wallet, required, most, None, now, random)
+    };
+    signed.map_err(|error| error.to_string())
 }

@@ -160,7 +160,18 @@ impl Purchase<'_> {
             .as_deref()
             .unwrap_or_else(|| std::path::Path::new(""));
         let wallet = secret::wallet_key(path)?;
-        hook::pay(&wallet, &required, price, context.now(), context.world.random.as_ref())
+        let signer = match context.globals.key_file {
+            Some(_) => Some(context.key()?.public()),
+            None => None,
+        };
+        hook::pay(
+            &wallet,
+            &required,
+            price,
+            (self.body, signer),
+            context.now(),
+            context.world.random.as_ref(),
+        )
     }
 }
 

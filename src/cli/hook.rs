@@ -15,6 +15,7 @@ use crate::base::secret::SecretBytes;
 use crate::base::time::Timestamp;
 use crate::config::Loaded;
 use crate::mock::{self, MockOptions};
+use crate::model::principal::PublicKey;
 use crate::model::scope::Name;
 use crate::operations::openapi as document;
 use crate::problem;
@@ -49,15 +50,17 @@ pub(crate) async fn migrate(loaded: &Loaded) -> Result<(), Failure> {
     Ok(look::migrate(&loaded.config).await?)
 }
 
-/// Signs a payment of at most `most` for what a 402 asks for: the value of `PAYMENT-SIGNATURE`.
+/// Signs a payment of at most `most` for what a 402 asks for: the value of `PAYMENT-SIGNATURE`, bound to the body and
+/// signer of the request.
 pub(crate) fn pay(
     wallet: &SecretBytes,
     required: &Value,
     most: Money,
+    request: (&Value, Option<PublicKey>),
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<String, Failure> {
-    setup::pay(wallet, required, most, now, random).map_err(|why| {
+    setup::pay(wallet, required, most, request, now, random).map_err(|why| {
         Failure::new(
             "price_too_high",
             exit::PAYMENT,

@@ -76,6 +76,19 @@ impl Drop for Scene {
 }
 
 #[test]
+fn a_payment_is_bound_to_its_request() {
+    let scene = Scene::open();
+    // A wallet on record with somebody else pays for this agent only because it signed for its request.
+    let wallet = dekeys::base::secret::SecretBytes::new(vec![0x42; 32]);
+    let account = format!("eip155:84532:{}", dekeys::payment::payer_address(&wallet).unwrap());
+    let public = crate::support::new_key().public();
+    let create = format!("principal create company --kind agent --public-key {public} --wallet {account}");
+    scene.run_as("operator", &create);
+    let ran = scene.buy();
+    assert!(ran.out.contains("state\tactive\n"), "{ran:?}");
+}
+
+#[test]
 fn an_agent_buys_a_prim_resolves_and_the_key_dies_with_its_lease() {
     let scene = Scene::open();
     let ran = scene.buy();
