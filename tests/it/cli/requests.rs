@@ -195,7 +195,7 @@ fn a_grant_is_asked_for_in_the_servers_words() {
     assert_eq!(ran.exit, 0, "{ran:?}");
     let body = json!({
         "reference": "dk://openai/chat:write", "ttl": "15m", "max_resolves": 100, "audience": ["prim-infer"],
-        "reason": "nightly index", "public_key": null,
+        "reason": "nightly index", "public_key": null, "bearer": false,
     });
     assert_eq!(server.seen()[0].json(), body);
     assert!(
