@@ -252,7 +252,8 @@ pub async fn delete(app: &App, context: &Context, id: WebhookId) -> Result<Webho
     context.operator()?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
-    let webhook = inside(app, &mut tx, id).await?;
+    // One that was forged can be removed too, and the answer and the log say where it pointed.
+    let webhook = tx.webhook(id).await?.ok_or(Error::NotFound("webhook"))?.unverified;
     tx.delete_webhook(id).await?;
     let event = app.event(context, "webhook.deleted", &id, facts(&webhook));
     let _none = tx.commit(&[event], &[]).await?;

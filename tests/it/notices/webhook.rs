@@ -379,6 +379,21 @@ async fn a_target_changed_behind_our_back_is_told_nothing() {
     let id = text(&webhook, "id");
     let request = Request::get(&["v1", "webhooks", id]);
     assert!(send(&app.operator(), request).await.status >= 400);
+    let honest = Receiver::default();
+    create(
+        &app,
+        &honest.clone().start().await,
+        &["vault.sealed", "webhook.deleted"],
+    )
+    .await;
+    let removed = send(&app.operator(), Request::delete(&["v1", "webhooks", id]))
+        .await
+        .good();
+    assert_eq!(
+        removed["url"].as_str().unwrap(),
+        url::Url::parse(&evil_url).unwrap().as_str()
+    );
+    honest.first(1).await;
     app.stop().await;
 }
 
