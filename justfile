@@ -7,6 +7,7 @@ check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
     cargo clippy --no-default-features --lib --locked -- -D warnings
+    cargo clippy --no-default-features --features client --lib --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
     cargo test --locked
 

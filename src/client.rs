@@ -40,6 +40,7 @@ pub mod prim;
 pub mod receipt;
 pub mod refused;
 pub mod request;
+#[cfg(feature = "client")]
 pub mod resolved;
 pub mod secret;
 #[cfg(feature = "client")]
@@ -59,6 +60,7 @@ pub use keys::{InvalidKeys, Keys};
 pub use prim::{Prim, PrimError};
 pub use refused::Refused;
 pub use request::{Prepared, Request, prepare};
+#[cfg(feature = "client")]
 pub use resolved::Resolved;
 #[cfg(feature = "client")]
 pub use send::{Client, ClientError, Reply};
