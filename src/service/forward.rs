@@ -304,7 +304,7 @@ fn place(app: &App, passage: &Passage, credential: CredentialId, version: i64) -
 }
 
 async fn open(app: &App, sealed: &Sealed, place: &Place, committed: Committed) -> Result<SecretBytes, Error> {
-    match app.vault.open(sealed, place, committed) {
+    match app.open_value(sealed, place, committed).await {
         Ok(secret) => Ok(secret),
         Err(VaultError::Sealed) => Err(Error::Sealed),
         Err(error) => {
