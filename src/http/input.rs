@@ -7,6 +7,7 @@ use axum::extract::{RawPathParams, Request};
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Surface;
@@ -197,18 +198,17 @@ impl Input {
         if deeper_than(bytes, DEPTH) {
             return Err(Refused::invalid_json(format!("the JSON nests deeper than {DEPTH}")));
         }
-        let read = serde_json::from_slice(bytes);
-        // What is no JSON is told as such, whatever else is wrong with it.
-        if let Err(error) = &read
-            && !error.is_data()
-        {
-            return Err(Refused::from_json(error));
+        // What is no JSON is told as such, whatever else is wrong with it; only then what it holds is read.
+        let whole: &RawValue = serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))?;
+        // A list would be taken for the fields in their order.
+        if !whole.get().starts_with('{') {
+            return Err(Error::invalid("", "the body is not a JSON object").into());
         }
         // PostgreSQL cannot hold it; both engines shall answer alike.
         if bytes.windows(6).any(|six| six == br"\u0000") {
             return Err(Error::invalid("", "text may not hold a NUL character").into());
         }
-        read.map_err(|error| Refused::from_json(&error))
+        serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))
     }
 
     /// A body says that it is JSON, and is not packed.

@@ -28,6 +28,10 @@ async fn broken_json_is_refused_on_every_route() {
     let routes = operations().filter(|operation| operation.input.is_some());
     for operation in routes {
         for (name, body) in &cases {
+            // A good body, or none, would seal the vault, and nothing more would be read.
+            if operation.id == "seal" && (!name.starts_with("n_") || body.is_empty()) {
+                continue;
+            }
             let back = sender.send(&app, operation, body.clone()).await;
             asked += 1;
             // A request without a body has no JSON that could be broken.
@@ -42,6 +46,9 @@ async fn broken_json_is_refused_on_every_route() {
             }
         }
     }
+    let seal = operations().find(|operation| operation.id == "seal").unwrap();
+    let list = sender.send(&app, seal, b"[\"why\"]".to_vec()).await;
+    assert_eq!(list.status, 422, "a list is not taken for fields in their order");
     assert!(asked > 3000, "only {asked} requests were made");
     assert!(wrong.is_empty(), "{} of {asked}:\n{}", wrong.len(), wrong.join("\n"));
     app.stop().await;
