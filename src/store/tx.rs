@@ -119,7 +119,7 @@ impl Tx {
     pub(super) async fn begin(store: Store) -> Result<Self, StoreError> {
         let conn = match &store.pools {
             // IMMEDIATE: a transaction that reads first and writes later could otherwise not get the lock.
-            Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await.map_err(locked)?),
             Pools::Postgres { write, .. } => Conn::Postgres(write.begin().await?),
         };
         let mut read = ReadTx { conn };
@@ -192,6 +192,15 @@ impl Tx {
         self.store.watched.recorded(events);
         self.store.news.tell(self.head.n);
         Ok(())
+    }
+}
+
+/// Nobody of ours writes meanwhile: another program has held the lock for longer than was waited, and trying again at
+/// once would only wait as long again.
+fn locked(error: sqlx::Error) -> StoreError {
+    match error.into() {
+        StoreError::Conflict(_) => StoreError::Busy,
+        other => other,
     }
 }
 
