@@ -102,7 +102,7 @@ fn read(walked: &Walked) -> Result<Claims, &'static str> {
         holder,
         issued: lifetime(walked)
             .0
-            .ok_or("it does not say from when it is good")?
+            .ok_or("it does not check the time: not from when it is good")?
             .plus(CLOCKS_DIFFER),
         expires: expires(facts)?,
         rights: rights(facts)?,
