@@ -15,25 +15,6 @@ Where a request stands.
 """
 
 
-class Check(TypedDict):
-    """
-    One check of `/readyz`.
-    """
-
-    detail: str
-    """
-    What was seen.
-    """
-    name: str
-    """
-    The name.
-    """
-    ok: bool
-    """
-    Whether it holds.
-    """
-
-
 class CheckpointView(TypedDict):
     """
     The signed state of the log.
@@ -58,6 +39,15 @@ class CheckpointView(TypedDict):
 
 
 CredentialId: TypeAlias = str
+
+
+DeliveryId: TypeAlias = str
+
+
+DeliveryState: TypeAlias = Literal['pending', 'delivered', 'failed']
+"""
+Where a delivery stands.
+"""
 
 
 Digest: TypeAlias = str
@@ -107,6 +97,12 @@ class Ended(TypedDict):
     """
 
 
+Ended2: TypeAlias = Literal['token', 'grant', 'lease']
+"""
+What kind of thing ended.
+"""
+
+
 EventId: TypeAlias = str
 
 
@@ -153,6 +149,21 @@ class EventsAsk(TypedDict, closed=True):
     type: NotRequired[str | None]
     """
     Kinds beginning with this: `lease.` or `grant.created`.
+    """
+
+
+class FeedAsk(TypedDict, closed=True):
+    """
+    Where to begin, and how much to read.
+    """
+
+    after: NotRequired[int | None]
+    """
+    After this place: the `next` of the page before. From the beginning if absent.
+    """
+    limit: NotRequired[int | None]
+    """
+    At most so many, 1 to 1000.
     """
 
 
@@ -228,10 +239,47 @@ class GrantLimits(TypedDict):
     """
 
 
-GrantState: TypeAlias = Literal['pending_approval', 'provisioning', 'payment_unknown', 'active', 'expired', 'revoked', 'failed']
+GrantState: TypeAlias = Literal['pending_approval', 'payment_required', 'provisioning', 'payment_unknown', 'active', 'expired', 'revoked', 'failed']
 """
 Where a grant stands.
 """
+
+
+IncarnationId: TypeAlias = str
+
+
+InstanceId: TypeAlias = str
+
+
+class Jwk(TypedDict):
+    """
+    An Ed25519 key (RFC 8037).
+    """
+
+    alg: str
+    """
+    Always `EdDSA`.
+    """
+    crv: str
+    """
+    Always `Ed25519`.
+    """
+    kid: str
+    """
+    Its thumbprint (RFC 7638).
+    """
+    kty: str
+    """
+    Always `OKP`.
+    """
+    use: str
+    """
+    Always `sig`.
+    """
+    x: str
+    """
+    The key in base64url.
+    """
 
 
 KeyKind: TypeAlias = Literal['kek', 'token']
@@ -240,7 +288,24 @@ Which key is to be changed.
 """
 
 
+class KeySet(TypedDict):
+    """
+    A set of keys as JOSE libraries read it (RFC 7517).
+    """
+
+    keys: list[Jwk]
+    """
+    The keys.
+    """
+
+
 LeaseId: TypeAlias = str
+
+
+Level: TypeAlias = Literal['ok', 'warn', 'fail']
+"""
+How a check ended.
+"""
 
 
 class List9(TypedDict):
@@ -272,6 +337,12 @@ Money: TypeAlias = str
 
 
 Name: TypeAlias = str
+
+
+Outcome: TypeAlias = Literal['alive', 'replaced', 'ended', 'unknown']
+"""
+What dekeys found and did.
+"""
 
 
 class PageAsk(TypedDict, closed=True):
@@ -381,25 +452,25 @@ class ProposeAsk(TypedDict, closed=True):
 PublicKey: TypeAlias = str
 
 
-class Readiness(TypedDict):
-    """
-    Whether this instance can serve.
-    """
-
-    checks: list[Check]
-    """
-    The checks.
-    """
-    ready: bool
-    """
-    All checks hold.
-    """
-
-
 ReceiptId: TypeAlias = str
 
 
 Reference: TypeAlias = str
+
+
+class ReportAsk(TypedDict, closed=True):
+    """
+    What the vendor answered.
+    """
+
+    status: int
+    """
+    The status: 401 or 403.
+    """
+    version: NotRequired[int | None]
+    """
+    The version of the key that was refused; the lease's present one if absent.
+    """
 
 
 RequestId: TypeAlias = str
@@ -462,6 +533,21 @@ What kind of session to open.
 Timestamp: TypeAlias = str
 
 
+class TokenAsk(TypedDict, closed=True):
+    """
+    A token to look at or to end. Without `Debug`: it is a secret.
+    """
+
+    token: str
+    """
+    The token.
+    """
+    token_type_hint: NotRequired[str | None]
+    """
+    `access_token`, or what OAuth clients send; there is one kind, so it does not matter.
+    """
+
+
 class TokenRoot(TypedDict):
     """
     One key that signs tokens.
@@ -485,6 +571,10 @@ class VendorTest(TypedDict):
     Whether a connected vendor answers as it should.
     """
 
+    code: NotRequired[str | None]
+    """
+    `vendor_not_connected` when there is nothing to ask it with.
+    """
     object: str
     """
     Always `vendor_test`.
@@ -537,6 +627,66 @@ class Verification(TypedDict):
     trouble: NotRequired[str | None]
     """
     What is wrong, and where.
+    """
+
+
+WebhookFormat: TypeAlias = Literal['event', 'slack']
+"""
+How the body is written.
+"""
+
+
+WebhookId: TypeAlias = str
+
+
+class WebhookView(TypedDict):
+    """
+    A webhook as operators see it. Never its secret; of a Slack address, which is a secret, only the host.
+    """
+
+    created: Timestamp
+    """
+    When it was made.
+    """
+    description: str
+    """
+    What it is for.
+    """
+    format: WebhookFormat
+    """
+    How the body is written.
+    """
+    id: WebhookId
+    """
+    The id.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    object: str
+    """
+    Always `webhook`.
+    """
+    previous_secret_until: NotRequired[Timestamp | None]
+    """
+    Until when the secret before signs too.
+    """
+    public_key: str
+    """
+    Checks `v1a` signatures: `whpk_` and base64.
+    """
+    state: str
+    """
+    `enabled` or `disabled`.
+    """
+    types: list[str]
+    """
+    Of which events.
+    """
+    url: str
+    """
+    Where to, without a query.
     """
 
 
@@ -611,6 +761,10 @@ class V1SysUnsealPostRequest(TypedDict, closed=True):
     passphrase: NotRequired[str]
 
 
+class V1TokenRevokePostResponse(TypedDict):
+    pass
+
+
 class V1VendorsNameRootCredentialPutRequest(TypedDict, closed=True):
     base_url: NotRequired[str]
     """
@@ -622,6 +776,14 @@ class V1VendorsNameRootCredentialPutRequest(TypedDict, closed=True):
     a manifest of your own instead of the one that comes with dekeys
     """
     params: NotRequired[dict[str, str]]
+
+
+class V1WebhooksPostResponse(WebhookView):
+    secret: str
+
+
+class V1WebhooksIdRotateSecretPostResponse(WebhookView):
+    secret: str
 
 
 class BuyAsk(TypedDict, closed=True):
@@ -680,6 +842,33 @@ class Change(TypedDict):
     words: str
     """
     In words: `+ scopes embeddings:write`, `grant.max_ttl 15m -> 1h`.
+    """
+
+
+class Check(TypedDict):
+    """
+    One check.
+    """
+
+    detail: str
+    """
+    What was seen.
+    """
+    fix: NotRequired[str | None]
+    """
+    What to do; on the admin address only.
+    """
+    level: NotRequired[Level | None]
+    """
+    How it ended; on the admin address only.
+    """
+    name: str
+    """
+    The name, the same wherever it is shown.
+    """
+    ok: bool
+    """
+    Whether it holds.
     """
 
 
@@ -747,6 +936,61 @@ class CredentialView(TypedDict):
     vendor_name: str
     """
     Its name there.
+    """
+
+
+class DeliveryView(TypedDict):
+    """
+    One event for one webhook, and what became of it.
+    """
+
+    attempts: int
+    """
+    How often it was tried.
+    """
+    created: Timestamp
+    """
+    When it was queued.
+    """
+    error: NotRequired[str | None]
+    """
+    Why the last try failed.
+    """
+    event: EventId
+    """
+    The event; also the message's `webhook-id`.
+    """
+    id: DeliveryId
+    """
+    The id.
+    """
+    next_attempt: NotRequired[Timestamp | None]
+    """
+    When it is tried next.
+    """
+    object: str
+    """
+    Always `delivery`.
+    """
+    sequence: int
+    """
+    The event's place in the log.
+    """
+    state: DeliveryState
+    """
+    Where it stands.
+    """
+    status: NotRequired[int | None]
+    """
+    The status of the last answer.
+    """
+    type: str
+    """
+    What happened.
+    """
+    webhook: WebhookId
+    """
+    The webhook.
     """
 
 
@@ -894,12 +1138,72 @@ GrantView = TypedDict(
         'limits': GrantLimits,
         'livemode': bool,
         'object': str,
+        'price': NotRequired[Money | None],
         'principal': PrincipalId,
         'promise': str,
         'receipt': NotRequired[ReceiptId | None],
         'state': GrantState,
     },
 )
+
+
+class Introspection(TypedDict):
+    """
+    What RFC 7662 §2.2 answers. A token that is not active has no member but `active`, whatever the reason.
+    """
+
+    active: bool
+    """
+    Whether the caller may use it now.
+    """
+    aud: NotRequired[list[Name] | None]
+    """
+    The prims it was minted for; absent is any that the policy names.
+    """
+    exp: NotRequired[int | None]
+    """
+    When it ends, all blocks considered: seconds since 1970.
+    """
+    grant: NotRequired[GrantId | None]
+    """
+    The grant.
+    """
+    holder: NotRequired[PublicKey | None]
+    """
+    The key its holder signs with; absent for a bearer token.
+    """
+    iss: NotRequired[str | None]
+    """
+    The address of this instance.
+    """
+    jti: NotRequired[str | None]
+    """
+    The revocation id of its last block: what `POST /v1/token/revoke` would end.
+    """
+    livemode: NotRequired[bool | None]
+    """
+    Whether real vendors are behind it.
+    """
+    scope: NotRequired[str | None]
+    """
+    The references it still allows, separated by spaces.
+    """
+    sub: NotRequired[PrincipalId | None]
+    """
+    The grant's owner.
+    """
+    token_type: NotRequired[str | None]
+    """
+    Always `Bearer`.
+    """
+    username: NotRequired[Name | None]
+    """
+    The owner's name.
+    """
+    uses: NotRequired[list[str] | None]
+    """
+    The uses it still allows: `resolve`, `forward`, `manage`.
+    """
 
 
 class Known(TypedDict, closed=True):
@@ -973,6 +1277,44 @@ class LeaseView(TypedDict):
     vendor: Name
     """
     The vendor.
+    """
+
+
+class List10(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[WebhookView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+
+
+class List11(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[DeliveryView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
     """
 
 
@@ -1190,6 +1532,37 @@ class PrincipalView(TypedDict):
     """
 
 
+class Process(TypedDict):
+    """
+    The process that answers.
+    """
+
+    instance: str
+    """
+    The instance.
+    """
+    mode: Mode
+    """
+    Test or live.
+    """
+    now: Timestamp
+    """
+    The time here.
+    """
+    pid: int
+    """
+    Its process id.
+    """
+    started: Timestamp
+    """
+    When it started.
+    """
+    version: str
+    """
+    The version of dekeys.
+    """
+
+
 class Proposal(TypedDict):
     """
     What a proposal would change, and whether it could be made.
@@ -1246,6 +1619,29 @@ class PublicKeys(TypedDict):
     """
     The keys that sign tokens, with their root key ids; two are live.
     """
+    webhooks: NotRequired[PublicKey | None]
+    """
+    The key that signs webhooks: `v1a` of Standard Webhooks, and RFC 9421.
+    """
+
+
+class Readiness(TypedDict):
+    """
+    Whether this instance can serve.
+    """
+
+    checks: list[Check]
+    """
+    The checks.
+    """
+    process: NotRequired[Process | None]
+    """
+    Which process answers; on the admin address only.
+    """
+    ready: bool
+    """
+    It can.
+    """
 
 
 class RenewAsk(TypedDict, closed=True):
@@ -1256,6 +1652,29 @@ class RenewAsk(TypedDict, closed=True):
     ttl: NotRequired[Ttl | None]
     """
     The new life, counted from now; the policy's longest if absent.
+    """
+
+
+class Reported(TypedDict):
+    """
+    The answer to a report.
+    """
+
+    expires: Timestamp
+    """
+    When the lease ends.
+    """
+    lease_id: LeaseId
+    """
+    The lease.
+    """
+    outcome: Outcome
+    """
+    What was found and done.
+    """
+    version: int
+    """
+    The version of the lease's key now.
     """
 
 
@@ -1347,6 +1766,68 @@ class ReviewView(TypedDict):
     """
 
 
+class Revocation(TypedDict):
+    """
+    One thing that ended.
+    """
+
+    at: Timestamp
+    """
+    When it ended.
+    """
+    id: str
+    """
+    A revocation id, or the id of a grant or lease.
+    """
+    kind: Ended2
+    """
+    What kind of thing.
+    """
+    n: int
+    """
+    Its place on the chain of events; the feed is in this order.
+    """
+    until: Timestamp
+    """
+    Until when a verifier must remember it: no token that it ends lives longer.
+    """
+
+
+class RevocationPage(TypedDict):
+    """
+    One page of the feed. It does not name the time, so that it stays the same until something ends.
+    """
+
+    after: int
+    """
+    What follows this place on the chain.
+    """
+    data: list[Revocation]
+    """
+    What ended, oldest first.
+    """
+    has_more: bool
+    """
+    Whether more is there already.
+    """
+    incarnation: IncarnationId
+    """
+    Its incarnation. Another one means a restored database: begin anew, and forget nothing.
+    """
+    instance: InstanceId
+    """
+    The instance.
+    """
+    next: int
+    """
+    Where the next page begins.
+    """
+    object: str
+    """
+    Always `revocations`.
+    """
+
+
 class SessionAsk(TypedDict, closed=True):
     """
     A request for a session.
@@ -1398,9 +1879,17 @@ class Status(TypedDict):
     """
     Grants in force.
     """
+    checkpoint_signed: NotRequired[Timestamp | None]
+    """
+    When the latest checkpoint was signed.
+    """
     database: str
     """
     `sqlite` or `postgres`.
+    """
+    database_bytes: int
+    """
+    Bytes of the database; on SQLite without the write-ahead log.
     """
     events: int
     """
@@ -1410,6 +1899,10 @@ class Status(TypedDict):
     """
     The instance.
     """
+    leases_ending: int
+    """
+    Leases that end within five minutes.
+    """
     leaves: int
     """
     Leaves under the latest checkpoint.
@@ -1417,6 +1910,14 @@ class Status(TypedDict):
     live_leases: int
     """
     Leases alive.
+    """
+    migrations: int
+    """
+    The latest migration of the database.
+    """
+    migrations_known: int
+    """
+    The latest migration this binary knows.
     """
     mode: Mode
     """
@@ -1429,6 +1930,10 @@ class Status(TypedDict):
     object: str
     """
     Always `status`.
+    """
+    oldest_approval: NotRequired[Timestamp | None]
+    """
+    When the approval request that has waited longest was made.
     """
     pending_approvals: int
     """
@@ -1446,9 +1951,17 @@ class Status(TypedDict):
     """
     One person may approve their own requests.
     """
+    started: Timestamp
+    """
+    When this process started.
+    """
     unknown_payments: int
     """
     Payments whose outcome is not known.
+    """
+    unsealed_since: NotRequired[Timestamp | None]
+    """
+    Since when the vault is open.
     """
     version: str
     """
@@ -1476,6 +1989,29 @@ VendorView = TypedDict(
         'vendor_expiry': bool,
     },
 )
+
+
+class WebhookAsk(TypedDict, closed=True):
+    """
+    A webhook to be made.
+    """
+
+    description: NotRequired[str]
+    """
+    What it is for.
+    """
+    format: NotRequired[WebhookFormat | None]
+    """
+    `event` (JSON, the default) or `slack` (one sentence).
+    """
+    types: list[str]
+    """
+    Types of events: `lease.revocation_failed`, `approval.*`; everything is `*`.
+    """
+    url: str
+    """
+    Where to send: `https`, a public address; in a test instance literal loopback.
+    """
 
 
 class V1GrantsPostResponse(GrantView):
@@ -1520,6 +2056,10 @@ class ApprovalView(TypedDict):
     expires: Timestamp
     """
     When it ends undecided.
+    """
+    grant: NotRequired[GrantView | None]
+    """
+    What would be granted, with its price, for a grant.
     """
     id: ApprovalId
     """
