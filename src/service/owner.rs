@@ -98,11 +98,19 @@ pub(super) async fn payer(
     }
 }
 
-/// Whether a payment that came to nothing was for the same owner and holder as now. Others may have seen it meanwhile,
-/// and a body that names no holder fits every signer.
-pub(super) async fn same(tx: &mut Tx, before: &Purchase, now: &Grant) -> Result<bool, Error> {
+/// Whether a payment that came to nothing was for the same holder as now, and the same owner, or that holder signs.
+/// Others may have seen it meanwhile, and a body that names no holder fits every signer.
+pub(super) async fn same(
+    tx: &mut Tx,
+    before: &Purchase,
+    now: &Grant,
+    signer: Option<PublicKey>,
+) -> Result<bool, Error> {
     let failed = tx.grant(before.grant).await?.map(|(stored, _)| stored.unverified);
-    Ok(failed.is_some_and(|failed| failed.principal == now.principal && failed.holder == now.holder))
+    Ok(failed.is_some_and(|failed| {
+        let holder_signs = signer.is_some() && signer == failed.holder;
+        failed.holder == now.holder && (failed.principal == now.principal || holder_signs)
+    }))
 }
 
 /// Somebody new. Only what was proved comes on record.

@@ -191,7 +191,7 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         Claim::Existing(before)
             if before.state == PurchaseState::Released && before.request == order.request && open == 0 =>
         {
-            if !owner::same(&mut tx, &before, &grant).await? {
+            if !owner::same(&mut tx, &before, &grant, context.key).await? {
                 return Err(Error::PaymentConflict);
             }
             let again = Purchase {
