@@ -81,9 +81,9 @@ async fn nothing_is_ready_before_the_last_processs_work_is_taken_up() {
 async fn a_taken_port_is_named() {
     let (_place, setting) = instance().await;
     let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = other.local_addr().unwrap().to_string();
-    let ended = refused(&setting, &address);
-    says(&ended, &[&address, "port_in_use"]);
+    let address = other.local_addr().unwrap();
+    let ended = refused(&setting, &address.to_string());
+    says(&ended, &[&format!("port {} is taken", address.port()), "port_in_use"]);
     assert_eq!(ended.0, 1);
 }
 
@@ -105,7 +105,7 @@ async fn a_database_that_another_server_runs_on_is_left_to_it() {
     config.database_url.clone_from(&setting.database_url);
     let server = Server::start(&config).await.unwrap();
     let ended = refused(&setting, "127.0.0.1:0");
-    says(&ended, &["another dekeys", "database_locked"]);
+    says(&ended, &["is in use by", "database_locked"]);
     server.stop().await;
     let server = Server::start(&config).await.unwrap();
     server.stop().await;
