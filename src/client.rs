@@ -25,7 +25,7 @@ pub mod agent;
 pub mod approval;
 #[cfg(feature = "client")]
 mod cache;
-#[cfg(feature = "server")]
+#[cfg(feature = "client")]
 pub mod events;
 pub mod feed;
 #[cfg(feature = "client")]

@@ -1,5 +1,6 @@
 //! How a prim puts a resolved key into its own request.
 
+#[cfg(feature = "client")]
 use data_encoding::BASE64;
 use http::HeaderValue;
 use zeroize::Zeroizing;
@@ -17,6 +18,7 @@ pub fn header(format: &str, key: &SecretText) -> Option<HeaderValue> {
 }
 
 /// A format with the key in place: `{secret}` is the first field, `{name}` the field of that name.
+#[cfg(feature = "client")]
 pub(super) fn fill(format: &str, fields: &[(String, SecretText)]) -> SecretText {
     let mut rest = format;
     let mut text = Zeroizing::new(String::new());
@@ -48,6 +50,7 @@ pub(super) fn value(text: &SecretText) -> Option<HeaderValue> {
 }
 
 /// `Basic …` (RFC 7617).
+#[cfg(feature = "client")]
 pub(super) fn basic(user: &SecretText, password: &SecretText) -> Option<HeaderValue> {
     let pair = Zeroizing::new(format!("{}:{}", user.expose(), password.expose()));
     let text = SecretText::new(format!("Basic {}", *Zeroizing::new(BASE64.encode(pair.as_bytes()))));
