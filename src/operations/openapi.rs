@@ -66,7 +66,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
                 Encoding::Json => json!({ "application/json": { "schema": schema } }),
                 Encoding::JsonOrForm => json!({
                     "application/json": { "schema": schema },
-                    "application/x-www-form-urlencoded": { "schema": schema },
+                    "application/x-www-form-urlencoded": { "schema": open(resolve(schema, generator)) },
                 }),
             };
             let body = json!({ "required": required, "content": content });
@@ -109,6 +109,14 @@ fn needs_something(schema: Schema, generator: &SchemaGenerator) -> bool {
     let value = resolve(schema, generator);
     let required = value.get("required").and_then(Value::as_array);
     required.is_some_and(|names| !names.is_empty()) || value.get("oneOf").is_some() || value.get("anyOf").is_some()
+}
+
+/// A form as OAuth reads it: parameters that are not known are ignored (RFC 7662, 2.1; RFC 7009, 2.1).
+fn open(mut form: Value) -> Value {
+    if let Some(fields) = form.as_object_mut() {
+        fields.insert("additionalProperties".to_owned(), Value::Bool(true));
+    }
+    form
 }
 
 /// A query's type is described by its properties, wherever the generator put them.
@@ -211,8 +219,8 @@ pub(super) fn unseal_input(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "passphrase": { "type": "string", "format": "password" },
-            "key": { "type": "string", "description": "the content of a key file, base64url", "format": "password" },
+            "passphrase": { "type": ["string", "null"], "format": "password", "minLength": 1 },
+            "key": { "type": ["string", "null"], "description": "the content of a key file, base64url", "format": "password", "pattern": "^\\s*[A-Za-z0-9_-]{43}\\s*$" },
         },
     })
 }
