@@ -8948,9 +8948,9 @@ export interface operations {
                      * Format: password
                      * @description the content of a key file, base64url
                      */
-                    key?: string;
+                    key?: string | null;
                     /** Format: password */
-                    passphrase?: string;
+                    passphrase?: string | null;
                 };
             };
         };
@@ -9198,9 +9198,9 @@ export interface operations {
                      * Format: password
                      * @description the content of a key file, base64url
                      */
-                    key?: string;
+                    key?: string | null;
                     /** Format: password */
-                    passphrase?: string;
+                    passphrase?: string | null;
                 };
             };
         };
@@ -9663,9 +9663,9 @@ export interface operations {
                      * Format: password
                      * @description the content of a key file, base64url
                      */
-                    key?: string;
+                    key?: string | null;
                     /** Format: password */
-                    passphrase?: string;
+                    passphrase?: string | null;
                 };
             };
         };
@@ -9790,7 +9790,14 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["TokenAsk"];
-                "application/x-www-form-urlencoded": components["schemas"]["TokenAsk"];
+                "application/x-www-form-urlencoded": {
+                    /** @description The token. */
+                    token: string;
+                    /** @description `access_token`, or what OAuth clients send; there is one kind, so it does not matter. */
+                    token_type_hint?: string | null;
+                } & {
+                    [key: string]: unknown;
+                };
             };
         };
         responses: {
@@ -9905,7 +9912,14 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["TokenAsk"];
-                "application/x-www-form-urlencoded": components["schemas"]["TokenAsk"];
+                "application/x-www-form-urlencoded": {
+                    /** @description The token. */
+                    token: string;
+                    /** @description `access_token`, or what OAuth clients send; there is one kind, so it does not matter. */
+                    token_type_hint?: string | null;
+                } & {
+                    [key: string]: unknown;
+                };
             };
         };
         responses: {

@@ -738,27 +738,57 @@ class V1SessionsPostResponse(TypedDict):
 
 
 class V1SysRekeyPostRequest(TypedDict, closed=True):
-    key: NotRequired[str]
+    key: NotRequired[str | None]
     """
     the content of a key file, base64url
     """
-    passphrase: NotRequired[str]
+    passphrase: NotRequired[str | None]
 
 
 class V1SysRekeyConfirmPostRequest(TypedDict, closed=True):
-    key: NotRequired[str]
+    key: NotRequired[str | None]
     """
     the content of a key file, base64url
     """
-    passphrase: NotRequired[str]
+    passphrase: NotRequired[str | None]
 
 
 class V1SysUnsealPostRequest(TypedDict, closed=True):
-    key: NotRequired[str]
+    key: NotRequired[str | None]
     """
     the content of a key file, base64url
     """
-    passphrase: NotRequired[str]
+    passphrase: NotRequired[str | None]
+
+
+class V1TokenIntrospectPostRequest(TypedDict):
+    """
+    A token to look at or to end. Without `Debug`: it is a secret.
+    """
+
+    token: str
+    """
+    The token.
+    """
+    token_type_hint: NotRequired[str | None]
+    """
+    `access_token`, or what OAuth clients send; there is one kind, so it does not matter.
+    """
+
+
+class V1TokenRevokePostRequest(TypedDict):
+    """
+    A token to look at or to end. Without `Debug`: it is a secret.
+    """
+
+    token: str
+    """
+    The token.
+    """
+    token_type_hint: NotRequired[str | None]
+    """
+    `access_token`, or what OAuth clients send; there is one kind, so it does not matter.
+    """
 
 
 class V1TokenRevokePostResponse(TypedDict):
