@@ -4,7 +4,7 @@
 //! What it keeps: nothing leaves before it is on record; only what the manifest allows is sent, on the bytes that were
 //! matched; the key goes to the vendor's host alone, and is masked should it come back; an open answer ends with its
 //! grant. Not protected: what a vendor does with a request, and a key that it sends back in pieces or in a code that
-//! [`scrub`] does not know.
+//! `scrub` does not know.
 
 mod answer;
 mod download;

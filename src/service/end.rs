@@ -195,7 +195,7 @@ async fn not_yet(app: &App, tried: Credential, failure: &VendorFailure) -> Resul
     Ok(())
 }
 
-/// Raises keys that should have been dead for [`ALARM`] and are not known to be, once each; dekeys goes on trying. Also
+/// Raises keys that should have been dead for `ALARM` and are not known to be, once each; dekeys goes on trying. Also
 /// while sealed: keys whose time is over live on at their vendors then, because nobody can end them.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ pub struct Passed {
 /// Decides whether the request may be forwarded, puts that on record, and puts the key into it.
 ///
 /// # Errors
-/// Those of [`passage::admit`]; [`Error::PathAmbiguous`], [`Error::PathNotAllowed`]; limits; the vendor's failures when
+/// Those of `passage::admit`; [`Error::PathAmbiguous`], [`Error::PathNotAllowed`]; limits; the vendor's failures when
 /// a key had to be made.
 pub async fn forward(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<Passed, Error> {
     if app.log_is_broken() {
