@@ -22,6 +22,7 @@ pub use places::{Places, process_env};
 
 use crate::base::time::Ttl;
 use crate::model::payment::PaymentRules;
+use crate::model::rotation::RotationRules;
 
 /// What the command line gave. `None` leaves the value to the layers below.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +78,8 @@ pub struct Config {
     pub payment: PaymentConfig,
     /// Private address ranges (`10.1.0.0/16`) that vendors may be in. Only here, never in a manifest.
     pub egress_private: Vec<String>,
+    /// How often keys are rotated, and how long the key before may be used.
+    pub rotation: RotationRules,
     /// Bounds of the HTTP server.
     pub limits: HttpLimits,
     /// Threads of the runtime; 0 is one for each core.
@@ -221,6 +224,7 @@ impl Config {
             },
             payment: PaymentConfig::default(),
             egress_private: Vec::new(),
+            rotation: RotationRules::default(),
             limits: HttpLimits::default(),
             workers: 0,
         }

@@ -10,6 +10,7 @@ pub mod log;
 pub mod people;
 pub mod policies;
 pub mod resolve;
+mod rotations;
 pub mod stream;
 pub mod system;
 pub mod tokens;
@@ -256,6 +257,7 @@ async fn dispatch(app: &App, operation: &Operation, context: Context, input: &In
         Group::Grants => grants::answer(app, operation.id, context, input).await,
         Group::Policies => policies::answer(app, operation.id, context, input).await,
         Group::Vendors => vendors::answer(app, operation.id, context, input).await,
+        Group::Rotations => rotations::answer(app, operation.id, context, input).await,
         Group::Principals => people::answer(app, operation.id, context, input).await,
         Group::Keys => keys::answer(app, operation.id, context, input).await,
         Group::Log => log::answer(app, operation.id, context, input).await,

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 
 use crate::base::id::ApprovalId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
 use crate::model::scope::Name;
 use catalogue::{CATALOGUE, Kind, Metric};
@@ -78,6 +78,8 @@ pub struct StoredFigures {
     pub leases: Vec<(Name, String, i64)>,
     /// Each vendor with the time its root credential was entered.
     pub roots: Vec<(Name, Timestamp)>,
+    /// Each vendor with the age of its oldest key that is rotated, and how long one has been due.
+    pub rotations: Vec<(Name, Ttl, Ttl)>,
     /// Since when the oldest key that should be dead is not.
     pub overdue_since: Option<Timestamp>,
     /// Approval requests that wait.
@@ -288,6 +290,12 @@ impl Metrics {
                 self.gauge(catalogue::VENDOR_UP, vec![label()])
                     .set(f64::from(u8::from(up)));
             }
+            let of = stored.rotations.iter().filter(|row| row.0 == vendor);
+            let (aged, late) = of.fold((0, 0), |(aged, late), row| {
+                (aged.max(row.1.as_millis()), late.max(row.2.as_millis()))
+            });
+            self.gauge(catalogue::KEY_AGE, vec![label()]).set(seconds(aged));
+            self.gauge(catalogue::ROTATION_LATE, vec![label()]).set(seconds(late));
             for state in LEASE_STATES {
                 let here = |row: &&(Name, String, i64)| row.0 == vendor && row.1 == state;
                 let number = count(stored.leases.iter().find(here).map_or(0, |row| row.2));
@@ -393,7 +401,7 @@ mod tests {
         };
         let ill = Figures {
             log_broken: true,
-            wall: NOW.minus(crate::base::time::Ttl::from_secs(45)),
+            wall: NOW.minus(Ttl::from_secs(45)),
             stored: None,
             disk: Some((256, 2048)),
             ..well.clone()

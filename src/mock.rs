@@ -9,6 +9,7 @@
 mod faults;
 mod reply;
 mod request;
+mod roots;
 mod truth;
 
 use std::convert::Infallible;
@@ -29,12 +30,14 @@ use url::Url;
 
 use crate::base::id::base32_lower;
 use crate::base::random::{OsRandom, Random, bytes};
+use crate::base::time::Ttl;
 use crate::model::scope::Name;
 use crate::vendor::Manifest;
 
 pub use faults::Fault;
 use faults::Faults;
 use request::{Asked, Reading, Which};
+pub use roots::MockRoot;
 use truth::Truth;
 pub use truth::{Call, MockKey};
 
@@ -161,6 +164,29 @@ impl MockVendor {
     /// Adds something that goes wrong next.
     pub fn fault(&self, fault: Fault) {
         self.state.faults.add(fault);
+    }
+
+    /// All root credentials it ever accepted, oldest first.
+    pub fn roots(&self) -> Vec<MockRoot> {
+        self.state.reading.roots.all()
+    }
+
+    /// Accepts another root credential: what somebody makes at the vendor by hand.
+    ///
+    /// # Errors
+    /// As [`MockVendor::start`].
+    pub fn accept_root(&self, fields: &[(String, String)]) -> Result<(), MockError> {
+        self.state.reading.accept_root("by hand", fields)
+    }
+
+    /// Ends a root credential, as somebody does at the vendor by hand; whether it was there.
+    pub fn end_root(&self, id: &str) -> bool {
+        self.state.reading.roots.end(id, Ttl::default())
+    }
+
+    /// How many faults wait for their calls.
+    pub fn waiting_faults(&self) -> usize {
+        self.state.faults.waiting().len()
     }
 
     /// Nothing goes wrong any more.
@@ -312,12 +338,26 @@ impl State {
             Asked::Unauthorized { .. } => refused(StatusCode::UNAUTHORIZED, "the credential is not valid"),
             Asked::Unreadable => refused(StatusCode::BAD_REQUEST, "the request cannot be read"),
             Asked::Login => reply::logged_in(&self.reading, self.reading.token.clone()),
+            Asked::Create(_) if !self.truth.has_room() => refused(StatusCode::CONFLICT, "no more keys may be alive"),
             Asked::Create(wanted) => reply::created(&self.reading, &self.truth.create(wanted)),
             Asked::Promise(id) => match self.truth.find(&Which::Id(id.clone())) {
                 Some(key) => reply::promised(&self.reading, &key),
                 None => refused(StatusCode::NOT_FOUND, "no such operation"),
             },
             Asked::Step { status } => reply::step(*status),
+            Asked::Renew(which, overlap) => match self.truth.renew(which, *overlap) {
+                Some(key) => reply::renewed(&self.reading, &key),
+                None => refused(StatusCode::NOT_FOUND, "no such key"),
+            },
+            Asked::RootId(id) => reply::root_id(&self.reading, id),
+            Asked::AnotherRoot { asking, name, overlap } => {
+                match roots::another_root(&self.reading, asking, name, *overlap) {
+                    Some(fields) => reply::another_root(&self.reading, &fields),
+                    None => refused(StatusCode::CONFLICT, "no other root credential can be made"),
+                }
+            }
+            Asked::EndRoot(id) if self.reading.roots.end(id, Ttl::default()) => reply::root_ended(&self.reading),
+            Asked::EndRoot(_) => refused(StatusCode::NOT_FOUND, "no such root credential"),
             Asked::List(query) => reply::listed(&self.reading, &self.truth.live(), query),
             Asked::Revoke(which) if self.truth.revoke(which) => reply::revoked(&self.reading),
             Asked::Revoke(_) => refused(StatusCode::NOT_FOUND, "no such key"),

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod principal;
 pub mod revocation;
 pub mod root;
+pub mod rotation;
 pub mod scope;
 pub mod sealed;
 pub mod webhook;

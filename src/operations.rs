@@ -46,6 +46,8 @@ pub enum Group {
     Policies,
     /// Vendors and their root credentials.
     Vendors,
+    /// Keys that give way to others.
+    Rotations,
     /// Everybody dekeys knows.
     Principals,
     /// dekeys' own keys.
@@ -67,6 +69,7 @@ impl Group {
             Self::Grants => "grants",
             Self::Policies => "policies",
             Self::Vendors => "vendors",
+            Self::Rotations => "rotations",
             Self::Principals => "principals",
             Self::Keys => "keys",
             Self::Log => "log",

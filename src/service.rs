@@ -49,6 +49,11 @@ pub mod report;
 pub mod reseal;
 pub mod resolve;
 pub mod revoke_token;
+mod root_rotation;
+pub mod rotate;
+pub mod rotate_root;
+mod rotation;
+pub mod schedule;
 pub mod session;
 pub mod status;
 pub mod stream;
@@ -73,6 +78,7 @@ use crate::base::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::model::instance::Instance;
 use crate::model::payment::PaymentRules;
+use crate::model::rotation::RotationRules;
 use crate::payment::{PaymentRail, Terms};
 use crate::store::Store;
 use crate::store::writer::Writer;
@@ -158,6 +164,8 @@ pub struct Parts {
     pub rail: Option<(Arc<dyn PaymentRail>, Terms)>,
     /// How careful to be with money.
     pub payment_rules: PaymentRules,
+    /// How often keys are rotated.
+    pub rotation_rules: RotationRules,
     /// The instance row as stored; believed only after [`App::opened`] checked it.
     pub instance: Instance,
     /// Where each checkpoint is copied to, outside the database.

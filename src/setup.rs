@@ -200,6 +200,7 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         egress: Egress::new(reach(config, &instance)?)?,
         rail: rail(config, &instance, &clock)?,
         payment_rules: config.payment.rules,
+        rotation_rules: config.rotation,
         checkpoint_copy: Some(
             config
                 .checkpoint_copy

@@ -30,6 +30,7 @@ pub mod purchases;
 pub mod receipts;
 pub mod reseal;
 pub mod revocations;
+pub mod rotations;
 mod set;
 mod statement;
 pub mod status;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::base::id::WebhookId;
 use crate::base::time::Ttl;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, deliver, end, expire, keys, reconcile, recover, reseal, unseal};
+use crate::service::{App, checkpoint, deliver, end, expire, keys, reconcile, recover, reseal, schedule, unseal};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
@@ -33,6 +33,9 @@ const SWEEP: Duration = Duration::from_mins(1);
 
 /// How often changes of dekeys' own keys are looked for.
 const KEYS: Duration = Duration::from_secs(2);
+
+/// How often keys that are due for their rotation are looked for.
+const SCHEDULE: Duration = Duration::from_secs(2);
 
 /// Looks between two passes that seal anew when no key was changed: an hour.
 const RESEAL_EVERY: u32 = 1800;
@@ -62,6 +65,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = tend(&app) => {}
         () = sweep(&app) => {}
         () = keys(&app) => {}
+        () = schedule(&app) => {}
         () = upkeep(&app) => {}
         () = alarm(&app) => {}
         () = follow(&app) => {}
@@ -149,6 +153,7 @@ async fn tend(app: &App) {
         report("expiry", expire::step(app).await.map(drop));
         report("credentials", credentials(app, &mut steps).await);
         report("payments", payments(app, &mut steps).await);
+        report("rotations", rotations(app, &mut steps).await);
     }
 }
 
@@ -188,6 +193,28 @@ async fn credentials(app: &App, steps: &mut Steps) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+async fn rotations(app: &App, steps: &mut Steps) -> Result<(), Error> {
+    for id in schedule::waiting(app, BATCH).await? {
+        let app = app.clone();
+        steps.begin(
+            "a rotation",
+            id.to_string(),
+            async move { schedule::step(&app, id).await },
+        );
+    }
+    Ok(())
+}
+
+/// Begins the rotation of keys that are due, also of those that came due while nobody was there.
+async fn schedule(app: &App) {
+    loop {
+        tokio::time::sleep(SCHEDULE).await;
+        if !app.is_sealed() && !app.log_is_broken() {
+            report("the schedule of rotations", schedule::begin_due(app).await);
+        }
+    }
 }
 
 async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {

@@ -153,6 +153,8 @@ ids! {
     ReviewId = "rev";
     /// One root credential as it was entered.
     RootId = "root";
+    /// A rotation of a key.
+    RotationId = "rot";
     /// One signed session.
     SessionId = "ses";
     /// Somebody who is told of events over HTTP.

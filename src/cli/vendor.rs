@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
+use super::credential::ROTATION;
 use super::exit;
 use super::failure::Failure;
 use super::hook;
@@ -13,6 +14,7 @@ use super::output::{Column, Kind};
 use super::page::{list, rows, text};
 use super::principal::nearest;
 use crate::base::secret::SecretText;
+use crate::base::time::Ttl;
 use crate::client::{Request, secret};
 use crate::model::scope::Name;
 
@@ -32,6 +34,24 @@ pub(crate) enum Vendor {
     },
     /// Enter a root credential
     Connect(ConnectArgs),
+    /// Replace a root credential: it proves itself before it is used, and the one before ends
+    #[command(
+        after_help = "Example: dekeys vendor rotate-root gitlab                          by the vendor's API\n\
+        Example: dekeys vendor rotate-root openrouter --root-key-file new      one that you made there"
+    )]
+    RotateRoot {
+        /// The vendor
+        name: Name,
+        /// A file with the new root credential, if it has one field; `-` is standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "fields")]
+        root_key_file: Option<PathBuf>,
+        /// A field of the new root credential, from a file; `@-` is standard input. Repeat
+        #[arg(long = "field", value_name = "NAME=@FILE", value_parser = super::serve::pair)]
+        fields: Vec<(String, String)>,
+        /// How long the one before may be used, at most 24h [default: as configured]
+        #[arg(long, value_name = "SPAN")]
+        grace: Option<Ttl>,
+    },
     /// Ask the vendor something harmless with the root credential
     #[command(after_help = "Example: dekeys vendor test openrouter")]
     Test {
@@ -123,6 +143,22 @@ pub(crate) async fn run(verb: &Vendor, context: &mut Context<'_>) -> Result<(), 
             }
         }
         Vendor::Connect(args) => connect(args, context).await,
+        Vendor::RotateRoot {
+            name,
+            root_key_file,
+            fields,
+            grace,
+        } => {
+            let args = ConnectArgs {
+                name: name.clone(),
+                root_key_file: root_key_file.clone(),
+                fields: fields.clone(),
+                params: Vec::new(),
+                base_url: None,
+                manifest: None,
+            };
+            rotate_root(&args, *grace, context).await
+        }
         Vendor::Test { name } => {
             let request = Request::post(&["v1", "vendors", name.as_str(), "test"]);
             let answer = match context.ask_and_show(&request, TEST).await {
@@ -171,6 +207,22 @@ async fn connect(args: &ConnectArgs, context: &mut Context<'_>) -> Result<(), Fa
     let request = Request::put(&["v1", "vendors", args.name.as_str(), "root-credential"]).bytes(body);
     context.ask_and_show(&request, FULL).await?;
     context.say(&format!("stored; try it: dekeys vendor test {}", args.name))
+}
+
+/// Replaces a root credential; without one that was made by hand the vendor's API is asked.
+async fn rotate_root(args: &ConnectArgs, grace: Option<Ttl>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let mut plain = Map::new();
+    plain.extend(grace.map(|grace| ("grace".to_owned(), json!(grace))));
+    let path = ["v1", "vendors", args.name.as_str(), "rotate-root"];
+    let request = if args.root_key_file.is_none() && args.fields.is_empty() {
+        Request::post(&path).json(&Value::Object(plain))
+    } else {
+        let fields = fields(args, context).await?;
+        let fields: Vec<(&str, &SecretText)> = fields.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        Request::post(&path).bytes(secret::with_member(&plain, "fields", &secret::object(&fields)))
+    };
+    context.ask_and_show(&request, ROTATION).await?;
+    context.say("the one before is ended next: dekeys credential ls --due")
 }
 
 /// The root credential's fields: from files, or asked for one by one.

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use super::Config;
 use super::value::{
     Bad, account, admin_listen, at_least_one, count, cut, database_url, days, log_format, log_level, network, number,
-    path, payment_timeout, public_url, rail, ranges, show_size, size, socket, span, words,
+    path, payment_timeout, public_url, rail, ranges, rotation, show_size, size, socket, span, words,
 };
+use crate::base::time::Ttl;
+use crate::model::rotation::RotationRules;
 
 /// One key.
 pub struct Key {
@@ -305,6 +307,28 @@ pub const KEYS: &[Key] = &[
         show: |config| config.payment.rules.held_keys.to_string(),
         set: |config, text| {
             config.payment.rules.held_keys = count(text, 1_000_000)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "rotation.every",
+        flag: None,
+        default: "`30days`",
+        meaning: "How often keys that are shared, and root credentials whose vendor can, are rotated, ±10 %, 1m to 90d. A policy or a manifest may say otherwise.",
+        show: |config| config.rotation.every.to_string(),
+        set: |config, text| {
+            config.rotation.every = rotation(text, RotationRules::SHORTEST, RotationRules::LONGEST)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "rotation.grace",
+        flag: None,
+        default: "`15m`",
+        meaning: "How long requests may go on with the key before, 0s to 24h.",
+        show: |config| config.rotation.grace.to_string(),
+        set: |config, text| {
+            config.rotation.grace = rotation(text, Ttl::default(), RotationRules::MOST_GRACE)?;
             Ok(())
         },
     },

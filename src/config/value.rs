@@ -210,6 +210,16 @@ pub(super) fn days(text: &str) -> Result<Ttl, Bad> {
     }
 }
 
+/// A span of the rotation of keys.
+pub(super) fn rotation(text: &str, least: Ttl, most: Ttl) -> Result<Ttl, Bad> {
+    let fix = format!("write a span from {least} to {most}, as in `7d`");
+    match text.parse::<Ttl>() {
+        Ok(span) if (least..=most).contains(&span) => Ok(span),
+        Ok(span) => bad(format!("{span} is out of bounds"), &fix),
+        Err(error) => bad(error.to_string(), &fix),
+    }
+}
+
 /// How long an authorization to pay may be valid: payers need 30 s to be settled in time.
 pub(super) fn payment_timeout(text: &str) -> Result<Ttl, Bad> {
     let span = span(text)?;

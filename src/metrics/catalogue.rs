@@ -113,6 +113,10 @@ catalogue! {
         "Time of a call about keys: create, find, revoke, probe, test; ok, refused, unauthorized, unavailable.";
     ROOT_AGE = Gauge "dekeys_root_credential_age_seconds" in "seconds" by ["vendor"]
         "Since the vendor's root credential was entered.";
+    KEY_AGE = Gauge "dekeys_key_age_seconds" in "seconds" by ["vendor"]
+        "Age of the oldest key in use that is rotated: shared keys, and root credentials whose vendor can; 0 when there is none.";
+    ROTATION_LATE = Gauge "dekeys_rotation_late_seconds" in "seconds" by ["vendor"]
+        "How long the key that waits longest has been due for its rotation, which did not succeed; 0 when none is.";
     PAYMENTS = Counter "dekeys_payments_total" in "payments" by ["outcome" "network"]
         "Payments: claimed, settled, failed, released (nothing charged), unknown, credited.";
     SPEND = Counter "dekeys_spend_atomic_total" in "atomic units" by ["asset"]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fault {
-    /// `create`, `list`, `revoke`, `probe`, `route`; empty is every call.
+    /// `create`, `list`, `rotate`, `revoke`, `probe`, `route`; empty is every call.
     pub op: String,
     /// Answers this status, without doing the work unless `works`.
     pub status: Option<u16>,

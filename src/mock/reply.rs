@@ -217,6 +217,45 @@ fn item(list: &ListTable, key: &MockKey) -> Value {
     item
 }
 
+/// Another value of a key.
+pub(super) fn renewed(reading: &Reading, key: &MockKey) -> Reply {
+    let Some(table) = reading.renewing() else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let mut body = succeeded(reading);
+    set(&mut body, table.secret.as_str(), Value::String(key.secret.clone()));
+    json(first_status(&table.ok), &body)
+}
+
+pub(super) fn root_id(reading: &Reading, id: &str) -> Reply {
+    let mut body = succeeded(reading);
+    if let Some(who) = reading.root_rotation().and_then(|table| table.who.as_ref()) {
+        set(&mut body, who.id.as_str(), Value::String(id.to_owned()));
+    }
+    json(StatusCode::OK, &body)
+}
+
+pub(super) fn another_root(reading: &Reading, fields: &[(String, String)]) -> Reply {
+    let Some(table) = reading.root_rotation() else {
+        return json(StatusCode::NOT_FOUND, &error("no such path"));
+    };
+    let mut body = succeeded(reading);
+    for (name, pointer) in &table.call.fields {
+        if let Some((_, value)) = fields.iter().find(|(known, _)| known == name) {
+            set(&mut body, pointer.as_str(), Value::String(value.clone()));
+        }
+    }
+    json(first_status(&table.call.ok), &body)
+}
+
+pub(super) fn root_ended(reading: &Reading) -> Reply {
+    let ok = reading
+        .root_rotation()
+        .and_then(|table| table.end.as_ref())
+        .map(|end| first_status(&end.ok));
+    json(ok.unwrap_or_default(), &succeeded(reading))
+}
+
 pub(super) fn revoked(reading: &Reading) -> Reply {
     let status = reading.manifest.revoke.as_ref().map(|table| first_status(&table.ok));
     json(status.unwrap_or_default(), &succeeded(reading))

@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use url::{Url, form_urlencoded};
 
 use super::MockError;
+use super::roots::Roots;
 use super::truth::MockKey;
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::vendor::call::Call;
-use crate::vendor::tables::{As, Auth, CreateTable, Encoding, ExpiryUnit, Verb};
+use crate::vendor::tables::{As, Auth, CreateTable, Encoding, ExpiryUnit, RenewTable, RootRotateTable, Verb};
 use crate::vendor::template::{Piece, Text, Tree};
-use crate::vendor::{Manifest, RootSecret, authorize_login, authorize_root, expiry, inject, pack_root};
+use crate::vendor::{Manifest, RootSecret, authorize_login, expiry, inject, pack_root};
 
 /// What a manifest says about requests.
 pub(super) struct Reading {
@@ -23,10 +24,12 @@ pub(super) struct Reading {
     pub(super) url: Url,
     /// The path of the base, without a `/` at its end.
     pub(super) base_path: String,
-    /// Where the root credential may be sent; parameters of the account stand in it.
+    /// Parameters of the account.
+    params: Vec<(String, String)>,
+    /// The root credentials that are accepted.
+    pub(super) roots: Roots,
+    /// Where they may be sent; the values in it are of the first.
     root: RootSecret,
-    /// Its fields.
-    fields: Vec<(String, String)>,
     /// The token that a login gives, where the vendor has one.
     pub(super) token: String,
 }
@@ -35,15 +38,34 @@ pub(super) struct Reading {
 pub(super) enum Asked {
     Nothing,
     Unreadable,
-    Unauthorized { operation: &'static str },
+    Unauthorized {
+        operation: &'static str,
+    },
     Login,
     Create(Box<Wanted>),
     Promise(String),
     List(Query),
+    /// Which root credential asks.
+    RootId(String),
+    /// Another root credential, named so; how many seconds the one that asks lives on, if it ends.
+    AnotherRoot {
+        asking: String,
+        name: String,
+        overlap: i64,
+    },
+    EndRoot(String),
+    /// Another value of a key; how many seconds the one before lives on.
+    Renew(Which, i64),
     Revoke(Which),
     Probe(Which),
-    Step { status: u16 },
-    Route { index: usize, which: Which, stream: bool },
+    Step {
+        status: u16,
+    },
+    Route {
+        index: usize,
+        which: Which,
+        stream: bool,
+    },
 }
 
 /// A key that is asked for.
@@ -67,11 +89,11 @@ pub(super) enum Which {
 pub(super) type Query = BTreeMap<String, String>;
 
 /// A request, taken apart.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     parts: &'a Parts,
     path: &'a str,
-    query: Query,
-    body: &'a [u8],
+    pub(super) query: Query,
+    pub(super) body: &'a [u8],
 }
 
 impl Asked {
@@ -83,6 +105,10 @@ impl Asked {
             Self::Unreadable | Self::Create(_) => "create",
             Self::Promise(_) => "poll",
             Self::List(_) => "list",
+            Self::Renew(..) => "rotate",
+            Self::RootId(_) => "root_id",
+            Self::AnotherRoot { .. } => "root_rotate",
+            Self::EndRoot(_) => "root_end",
             Self::Revoke(_) => "revoke",
             Self::Probe(_) => "probe",
             Self::Step { .. } => "step",
@@ -149,14 +175,27 @@ impl Reading {
             .map(|(name, value)| (name.clone(), SecretText::new(value.clone())))
             .collect();
         let root = RootSecret::unpack(pack_root(manifest, Some(url), params, secrets)?)?;
-        Ok(Self {
+        Ok::<Self, MockError>(Self {
             url: url.clone(),
             base_path: root.destination().base.path().trim_end_matches('/').to_owned(),
             root,
-            fields: root_fields.to_vec(),
+            params: params.to_vec(),
+            roots: Roots::new(),
             token: format!("login-{}", super::fresh(&crate::base::random::OsRandom)),
             manifest: manifest.clone(),
         })
+        .and_then(|reading: Self| reading.accept_root("given", root_fields).map(|()| reading))
+    }
+
+    /// Accepts one more root credential.
+    pub(super) fn accept_root(&self, name: &str, fields: &[(String, String)]) -> Result<(), MockError> {
+        Ok(self
+            .roots
+            .add(&self.manifest, (&self.url, &self.params), name, fields)?)
+    }
+
+    pub(super) fn root_rotation(&self) -> Option<&RootRotateTable> {
+        self.manifest.root.rotate.as_ref()
     }
 
     /// What a request asks for.
@@ -171,8 +210,10 @@ impl Reading {
             body,
         };
         self.login(&seen)
+            .or_else(|| self.replacing(&seen))
             .or_else(|| self.creating(&seen))
             .or_else(|| self.listing(&seen))
+            .or_else(|| self.renewal(&seen))
             .or_else(|| self.probing(&seen, true))
             .or_else(|| self.ending(&seen))
             .or_else(|| self.stepping(&seen))
@@ -182,7 +223,7 @@ impl Reading {
     }
 
     /// The variables of a call's path, when the request is that call.
-    fn is(&self, call: &Call<'_>, seen: &Seen<'_>) -> Option<BTreeMap<String, String>> {
+    pub(super) fn is(&self, call: &Call<'_>, seen: &Seen<'_>) -> Option<BTreeMap<String, String>> {
         if !same(call.verb, &seen.parts.method) {
             return None;
         }
@@ -285,6 +326,29 @@ impl Reading {
         )
     }
 
+    /// The call that makes another value of a key, where the vendor has one.
+    pub(super) fn renewing(&self) -> Option<&RenewTable> {
+        self.manifest.rotate.as_ref()?.call.as_ref()
+    }
+
+    fn renewal(&self, seen: &Seen<'_>) -> Option<Asked> {
+        let call = Call::from(self.renewing()?);
+        let found = self.is(&call, seen)?;
+        let body = parse(call.encoding, call.body.is_some(), seen.body).unwrap_or_default();
+        let number = |name: &str| match variable(&call, &found, &seen.query, &body, name)? {
+            Value::Number(number) => number.as_i64(),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        let overlap = number("overlap")
+            .or_else(|| Some(number("overlap_ms")? / 1000))
+            .unwrap_or(0);
+        Some(self.as_root("rotate", seen, || {
+            self.named(&call, &found, seen)
+                .map(|which| Asked::Renew(which, overlap))
+        }))
+    }
+
     /// The calls around a creation and an end: the mock says yes to them.
     fn stepping(&self, seen: &Seen<'_>) -> Option<Asked> {
         let after = self.manifest.create.iter().flat_map(|table| &table.then);
@@ -318,22 +382,26 @@ impl Reading {
     }
 
     fn is_root(&self, seen: &Seen<'_>) -> bool {
+        self.presented_root(seen).is_some()
+    }
+
+    /// The id of the root credential that asks.
+    pub(super) fn presented_root(&self, seen: &Seen<'_>) -> Option<String> {
         if matches!(self.manifest.root.auth, Auth::None {}) {
             // The credential stands in the body, which is read as it was rendered.
             let body = percent_decode_str(&String::from_utf8_lossy(seen.body))
                 .decode_utf8_lossy()
                 .into_owned();
-            return self.fields.iter().all(|(_, value)| body.contains(value.as_str()));
+            return self.roots.in_body(&body);
         }
-        let (mut url, mut headers) = (self.url.clone(), HeaderMap::new());
         let token = SecretText::new(self.token.clone());
-        let proof = authorize_root(&self.manifest, &self.root, Some(&token), &mut url, &mut headers);
         let given = |name: &str, value: &str| seen.query.get(name).is_some_and(|given| given == value);
-        proof.is_ok()
-            && url.query_pairs().all(|(name, value)| given(&name, &value))
-            && headers
-                .iter()
-                .all(|(name, value)| seen.parts.headers.get(name) == Some(value))
+        self.roots.presented(&self.manifest, &self.url, &token, |url, headers| {
+            url.query_pairs().all(|(name, value)| given(&name, &value))
+                && headers
+                    .iter()
+                    .all(|(name, value)| seen.parts.headers.get(name) == Some(value))
+        })
     }
 
     fn wanted(&self, table: &CreateTable, found: &BTreeMap<String, String>, seen: &Seen<'_>) -> Option<Asked> {
@@ -384,7 +452,7 @@ fn presented(seen: &Seen<'_>) -> Option<Which> {
 }
 
 /// What a variable of a call stood for.
-fn variable(
+pub(super) fn variable(
     call: &Call<'_>,
     found: &BTreeMap<String, String>,
     query: &Query,
@@ -451,7 +519,7 @@ fn match_path(template: &Text, path: &str) -> Option<BTreeMap<String, String>> {
     rest.is_empty().then_some(seen)
 }
 
-fn parse(encoding: Encoding, expected: bool, body: &[u8]) -> Option<Value> {
+pub(super) fn parse(encoding: Encoding, expected: bool, body: &[u8]) -> Option<Value> {
     if !expected {
         return Some(Value::Null);
     }

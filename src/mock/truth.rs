@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fresh;
 use super::request::{Wanted, Which};
 use crate::base::random::OsRandom;
-use crate::base::time::{Clock, SystemClock, Timestamp};
+use crate::base::time::{Clock, SystemClock, Timestamp, Ttl};
 use crate::vendor::Manifest;
 use crate::vendor::made::{IdFrom, Source};
 use crate::vendor::template::Values;
@@ -26,6 +26,8 @@ pub struct MockKey {
     pub name: String,
     /// The key itself; worth nothing.
     pub secret: String,
+    /// The values before it that still work, each until a time.
+    pub previous: Vec<(String, Timestamp)>,
     /// The vendor's words for its scopes, as they were asked for.
     pub scopes: Value,
     /// When it was made.
@@ -135,6 +137,7 @@ impl Truth {
             },
             name: wanted.name.clone(),
             secret,
+            previous: Vec::new(),
             scopes: wanted.scopes.clone(),
             created: now,
             expires: wanted.expires(now),
@@ -153,6 +156,7 @@ impl Truth {
             id: "stored".to_owned(),
             name: "stored".to_owned(),
             secret,
+            previous: Vec::new(),
             scopes: Value::Null,
             created: self.clock.now(),
             expires: None,
@@ -195,6 +199,22 @@ impl Truth {
         Value::Object(fields.collect()).to_string()
     }
 
+    /// Gives a key that works another value; the one before works for `overlap` seconds more.
+    pub(super) fn renew(&self, which: &Which, overlap: i64) -> Option<MockKey> {
+        let now = self.clock.now();
+        let mut kept = self.kept.lock();
+        let live = |key: &&mut MockKey| which.is(&self.manifest, key) && key.state_at(now) == "live";
+        let key = kept.keys.iter_mut().find(live)?;
+        let value = format!("{}{}", self.prefixes.1, fresh(&OsRandom));
+        let before = std::mem::replace(&mut key.secret, value);
+        if overlap > 0 {
+            key.previous.push((before, now.plus(Ttl::from_secs(overlap))));
+        }
+        let renewed = key.clone();
+        kept.note("renewed", &renewed);
+        Some(renewed)
+    }
+
     /// Ends a key that works; whether there was one.
     pub(super) fn revoke(&self, which: &Which) -> bool {
         let now = self.clock.now();
@@ -211,7 +231,21 @@ impl Truth {
 
     /// The key that works and is meant.
     pub(super) fn find(&self, which: &Which) -> Option<MockKey> {
-        self.live().into_iter().find(|key| which.is(&self.manifest, key))
+        let now = self.clock.now();
+        let by_value = |key: &MockKey| which.is(&self.manifest, key);
+        // A value that was replaced works until its time is over.
+        let before = |key: &MockKey| {
+            let old = key.previous.iter().filter(|(_, until)| *until > now);
+            old.cloned()
+                .any(|(secret, _)| by_value(&MockKey { secret, ..key.clone() }))
+        };
+        self.live().into_iter().find(|key| by_value(key) || before(key))
+    }
+
+    /// Whether the vendor lets one more key be alive.
+    pub(super) fn has_room(&self) -> bool {
+        let most = self.manifest.rotate.as_ref().and_then(|rotate| rotate.max);
+        most.is_none_or(|most| self.live().len() < usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     pub(super) fn called(&self, op: &str, method: &Method, path: &str, status: u16) {

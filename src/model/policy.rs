@@ -59,6 +59,8 @@ pub struct GrantTerms {
     pub credential_per: CredentialPer,
     /// Refuse vendors that do not end the key themselves.
     pub require_vendor_expiry: bool,
+    /// How often the key that all grants share is rotated; only with `shared`.
+    pub rotate_every: Option<Ttl>,
 }
 
 /// Whose credential a forwarded request uses.

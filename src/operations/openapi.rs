@@ -240,6 +240,25 @@ pub(super) fn connect_input(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A root credential to be replaced.
+pub(super) fn rotate_root_input(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "fields": {
+                "type": ["object", "null"],
+                "additionalProperties": { "type": "string", "format": "password" },
+                "description": "one that somebody made at the vendor; without it the vendor's API is asked",
+            },
+            "grace": {
+                "type": ["string", "null"],
+                "description": "how long the one before may be used, such as `1h`; at least a minute, at most 24 h",
+            },
+        },
+    })
+}
+
 /// A new session.
 pub(super) fn session_output(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -5,6 +5,7 @@ mod keys;
 mod log;
 mod people;
 mod policies;
+mod rotations;
 mod system;
 mod tokens;
 mod vendors;
@@ -71,6 +72,7 @@ const GROUPS: &[&[Operation]] = &[
     tokens::OPERATIONS,
     policies::OPERATIONS,
     vendors::OPERATIONS,
+    rotations::OPERATIONS,
     people::OPERATIONS,
     keys::OPERATIONS,
     log::OPERATIONS,

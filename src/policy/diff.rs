@@ -81,7 +81,7 @@ enum Read {
     List(fn(&Policy) -> Vec<String>, Effect),
 }
 
-const FIELDS: [Field; 21] = [
+const FIELDS: [Field; 22] = [
     value("name", |p| p.name.to_string(), None),
     value("vendor", |p| p.vendor.to_string(), None),
     list("scopes", |p| words(&p.scopes), Effect::Wider),
@@ -111,6 +111,11 @@ const FIELDS: [Field; 21] = [
         "grant.require_vendor_expiry",
         |p| p.grant.require_vendor_expiry.to_string(),
         Some(|p| i64::from(!p.grant.require_vendor_expiry)),
+    ),
+    value(
+        "grant.rotate_every",
+        |p| p.grant.rotate_every.map(span).unwrap_or_default(),
+        None,
     ),
     list(
         "reveal.prims",

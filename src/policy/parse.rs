@@ -11,6 +11,7 @@ use crate::model::policy::{
     Approvers, CredentialPer, Forward, GrantApproval, GrantTerms, Limits, Policy, Rate, Reveal, Who,
 };
 use crate::model::principal::PrincipalKind;
+use crate::model::rotation::RotationRules;
 use crate::model::scope::Name;
 
 /// Longest text of a policy file, in bytes.
@@ -135,18 +136,31 @@ fn grant<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>) -> Option<GrantTer
     let section = reader.required_section(root, "grant", fix)?;
     reader.only(
         &section,
-        &["max_ttl", "max_resolves", "credential_per", "require_vendor_expiry"],
+        &[
+            "max_ttl",
+            "max_resolves",
+            "credential_per",
+            "require_vendor_expiry",
+            "rotate_every",
+        ],
     );
     let max_ttl = reader.required(&section, "max_ttl", "\"1h\"", |value| span(value, MAX_TTL, "30 days"));
     let max_resolves = reader.required(&section, "max_resolves", "500", |value| count(value, MAX_COUNT));
     let choices = [("grant", CredentialPer::Grant), ("shared", CredentialPer::Shared)];
     let credential_per = reader.value(&section, "credential_per", |value| choice(value, &choices));
     let require_vendor_expiry = reader.value(&section, "require_vendor_expiry", flag);
+    let rotate_every = reader.value(&section, "rotate_every", rotate_every);
+    if rotate_every.is_some() && credential_per != Some(CredentialPer::Shared) {
+        let message = "only a key that all grants share is rotated; others end with their grant";
+        let complaint = Complaint::new(message, "remove the line, or write `credential_per = \"shared\"`");
+        reader.blame(&section, "rotate_every", complaint);
+    }
     Some(GrantTerms {
         max_ttl: max_ttl?,
         max_resolves: max_resolves?,
         credential_per: credential_per.unwrap_or(CredentialPer::Grant),
         require_vendor_expiry: require_vendor_expiry.unwrap_or(false),
+        rotate_every,
     })
 }
 
@@ -349,6 +363,16 @@ fn letters(text: &str, length: std::ops::RangeInclusive<usize>) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.%".contains(&byte))
+}
+
+/// How often a key is rotated.
+fn rotate_every(value: &DeValue<'_>) -> Result<Ttl, Complaint> {
+    let every = span(value, RotationRules::LONGEST, "90 days")?;
+    if every < RotationRules::SHORTEST {
+        let message = format!("{every} is too short: the least is 1m");
+        return Err(Complaint::new(message, "write \"1m\" or more"));
+    }
+    Ok(every)
 }
 
 fn span(value: &DeValue<'_>, most: Ttl, most_in_words: &str) -> Result<Ttl, Complaint> {

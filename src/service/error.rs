@@ -195,6 +195,14 @@ pub enum Error {
         /// When to try again, if the vendor said so.
         retry_after: Option<Ttl>,
     },
+    /// A key was not rotated; the one in use was not touched.
+    #[error("{why}; the key in use was not touched")]
+    RotationFailed {
+        /// Why, in safe words.
+        why: String,
+        /// Whether it may work later.
+        retryable: bool,
+    },
     /// The grant's time is over, or it was ended.
     #[error("the grant is {}", .0.as_str())]
     GrantOver(GrantState),

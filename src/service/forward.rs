@@ -15,7 +15,6 @@ use super::control::Connected;
 use super::error::Error;
 use super::issue::{self, Issued};
 use super::passage::{self, Asked, Passage};
-use super::pool;
 use super::resolve::refused;
 use super::stream::OpenStream;
 use crate::base::id::{CredentialId, EventId, LeaseId, PrincipalId};
@@ -207,7 +206,7 @@ fn ask(app: &App, context: &Context, passage: &Passage, wanted: &Wanted<'_>, rou
     let now = app.now();
     let grant = &passage.grant;
     let lease_until = match passage.key {
-        ForwardKey::Pool(_) => now.plus(pool::LIFE),
+        ForwardKey::Pool(_) => now.plus(passage.life),
         _ => grant.expires,
     };
     ResolveAsk {

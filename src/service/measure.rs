@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::Error;
-use super::{App, Parts};
+use super::{App, Parts, schedule};
 use crate::metrics::{Answered, Figures, Metrics, StoredFigures};
 use crate::model::event::Event;
 use crate::model::scope::Name;
@@ -55,7 +55,9 @@ async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
     let out = tx.out().await?;
     let roots = tx.root_times().await?;
     tx.end().await?;
+    let rotations = schedule::figures(app).await;
     Ok(StoredFigures {
+        rotations,
         leases: out.into_iter().map(|row| (row.vendor, row.state, row.count)).collect(),
         roots,
         overdue_since: oldest.overdue,

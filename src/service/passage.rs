@@ -11,8 +11,9 @@ use super::control::{Connected, InForce};
 use super::decision::{self, LONGEST_PIN, granted, refuse_token};
 use super::error::Error;
 use super::pool;
+use super::schedule;
 use crate::base::id::GrantId;
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::claims::{Claims, UseKind};
 use crate::model::grant::{Grant, GrantItem};
 use crate::model::policy::{CredentialPer, Policy};
@@ -31,6 +32,8 @@ pub(super) struct Passage {
     /// Scheme, host and port of the vendor.
     pub(super) base: Url,
     pub(super) key: ForwardKey,
+    /// How long a key lives that all grants share.
+    pub(super) life: Ttl,
     /// The scopes a key is made for.
     pub(super) scopes: Vec<Scope>,
     pub(super) class: &'static str,
@@ -68,6 +71,7 @@ pub(super) async fn admit(app: &App, context: &Context, asked: &Asked<'_>) -> Re
     for key in &known {
         if let Some(passage) = cache.get(key)
             && passage.until > now
+            && app.current_root(asked.vendor).await?.root.id == passage.connected.root.id
         {
             return Ok(passage);
         }
@@ -129,6 +133,7 @@ async fn judge(app: &App, context: &Context, asked: &Asked<'_>, now: Timestamp) 
         .min()
         .unwrap_or(now);
     let (key, scopes) = key(app, &in_force, &connected, item).await?;
+    let life = schedule::life(schedule::period(app, &in_force, &connected), &connected);
     let root = &connected.root;
     let base_url = root.base_url.as_deref().and_then(|url| url.parse().ok());
     let base = vendor::forward_base(&connected.manifest, base_url.as_ref(), &root.params).map_err(Error::internal)?;
@@ -137,6 +142,7 @@ async fn judge(app: &App, context: &Context, asked: &Asked<'_>, now: Timestamp) 
         policy: Arc::new(in_force.policy.clone()),
         base,
         key,
+        life,
         scopes,
         class,
         revocation_ids: claims.revocation_ids,

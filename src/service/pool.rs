@@ -1,6 +1,6 @@
 //! Keys shared by all grants of a policy (`credential_per = "shared"`): they belong to a grant of dekeys' own, one for
-//! each policy version, for which no token is ever minted. A shared key lives for a day at most; the next request
-//! then has a new one made. It is only forwarded, never revealed.
+//! each policy version, for which no token is ever minted. A shared key is rotated (`rotation.rs`) while somebody
+//! uses it; one that nobody uses ends, and the next request has another one made. It is only forwarded, never revealed.
 
 use serde_json::json;
 
@@ -11,9 +11,6 @@ use crate::base::canonical::Canonical;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::{Grant, GrantItem, GrantState};
-
-/// How long a shared key lives.
-pub(super) const LIFE: Ttl = Ttl::from_mins(24 * 60);
 
 /// A grant that ends with the instance.
 const FOR_EVER: Ttl = Ttl::from_mins(100 * 365 * 24 * 60);

@@ -29,6 +29,7 @@ pub struct Streams {
 struct Entry {
     grant: GrantId,
     lease: Option<LeaseId>,
+    opened: Timestamp,
     revocation_ids: Vec<String>,
     until: Timestamp,
     cut: CancellationToken,
@@ -46,6 +47,12 @@ impl Streams {
     /// How many are open.
     pub fn count(&self) -> usize {
         self.open.lock().len()
+    }
+
+    /// Whether a stream of this lease is open that was opened at `before` or earlier; one that has no key yet counts.
+    pub(super) fn any_since(&self, lease: LeaseId, before: Timestamp) -> bool {
+        let may_use = |entry: &Entry| entry.opened <= before && entry.lease.is_none_or(|known| known == lease);
+        self.open.lock().values().any(may_use)
     }
 
     pub(super) fn cut_all(&self) {
@@ -90,6 +97,7 @@ impl App {
         let entry = Entry {
             grant,
             lease: None,
+            opened: self.now(),
             revocation_ids,
             until,
             cut: cut.clone(),

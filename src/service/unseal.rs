@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::caller::Context;
 use super::error::Error;
 use super::record::SELF;
-use super::{App, Sealing, checkpoint, deliver, expire, keys, reconcile, recover};
+use super::{App, Sealing, checkpoint, deliver, expire, keys, reconcile, recover, rotation};
 use crate::base::time::{Timestamp, Ttl, span_words};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
@@ -152,6 +152,7 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
 async fn go_on(app: &App) -> Result<(), Error> {
     if app.store.engine() == Engine::Sqlite {
         let left = recover::at_start(app).await?;
+        rotation::at_start(app).await?;
         reconcile::at_start(app).await?;
         expire::left(app, app.now()).await?;
         if left > 0 {

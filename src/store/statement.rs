@@ -15,7 +15,7 @@ use super::tx::Conn;
 use crate::base::canonical::Digest;
 use crate::base::id::{
     ApprovalId, CredentialId, DeliveryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, PrincipalId,
-    PurchaseId, ReceiptId, ReviewId, RootId, WebhookId,
+    PurchaseId, ReceiptId, ReviewId, RootId, RotationId, WebhookId,
 };
 use crate::base::time::Timestamp;
 use crate::model::control::{Mac, Stored};
@@ -197,7 +197,7 @@ macro_rules! bind {
 }
 
 bind! { ApprovalId CredentialId DeliveryId EventId GrantId IncarnationId InstanceId LeaseId PrincipalId PurchaseId ReceiptId
-ReviewId RootId WebhookId Digest PublicKey }
+ReviewId RootId RotationId WebhookId Digest PublicKey }
 bind! { Text:
     &'v str, text => Cow::Borrowed(text);
     &'v String, text => Cow::Borrowed(text.as_str());

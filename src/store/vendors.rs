@@ -70,6 +70,20 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Makes another root credential of the same account answer for the keys that are not dead yet.
+    pub async fn hand_over_credentials(&mut self, vendor: &Name, old: RootId, new: RootId) -> Result<u64, StoreError> {
+        self.ask(
+            "UPDATE credentials SET root = $3 WHERE vendor = $1 AND root = $2 AND state NOT IN ('revoked', 'failed')",
+        )
+        .bind(vendor)
+        .bind(old)
+        .bind(new)
+        .run()
+        .await
+    }
+}
+
 impl ReadTx {
     /// The pinned manifest of a vendor.
     pub async fn manifest_pin(&mut self, vendor: &Name) -> Result<Option<Stored<ManifestPin>>, StoreError> {

@@ -11,7 +11,9 @@ use url::{Url, form_urlencoded};
 use super::VendorError;
 use super::inject::{RootSecret, authorize_credential, authorize_root};
 use super::manifest::Manifest;
-use super::tables::{CreateTable, Encoding, ListTable, ProbeTable, RevokeTable, Verb};
+use super::tables::{
+    CreateTable, Encoding, ListTable, ProbeTable, RenewTable, RevokeTable, RootCallTable, Verb, WhoTable,
+};
 use super::template::{TemplateError, Text, Tree, Values, Wiped};
 use crate::base::egress::{DEFAULT_TIMEOUT, Outgoing};
 use crate::base::secret::SecretText;
@@ -48,7 +50,27 @@ macro_rules! calls {
         }
     )*};
 }
-calls!(CreateTable = "create", RevokeTable = "revoke", ProbeTable = "probe");
+calls!(
+    CreateTable = "create",
+    RevokeTable = "revoke",
+    ProbeTable = "probe",
+    RenewTable = "rotate/call",
+    RootCallTable = "root/rotate/call"
+);
+
+impl<'m> From<&'m WhoTable> for Call<'m> {
+    fn from(table: &'m WhoTable) -> Self {
+        Self {
+            table: "root/rotate/who",
+            verb: Verb::Get,
+            path: &table.path,
+            query: no_texts(),
+            headers: no_texts(),
+            encoding: Encoding::Json,
+            body: None,
+        }
+    }
+}
 
 impl<'m> From<&'m ListTable> for Call<'m> {
     fn from(table: &'m ListTable) -> Self {

@@ -23,6 +23,7 @@ pub(super) fn all(manifest: &Manifest, reader: &mut Reader<'_>) {
     calls(manifest, reader);
     create(manifest, reader);
     revoke(manifest, reader);
+    super::rotate::check(manifest, reader);
     proxy(manifest, reader);
     mock(manifest, reader);
 }
@@ -203,6 +204,18 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
     each(manifest.list.as_ref().map(Call::from), &[]);
     each(manifest.revoke.as_ref().map(Call::from), &one(&["id", "secret"]));
     each(manifest.probe.as_ref().map(Call::from), &one(&["secret"]));
+    let renewing = manifest.rotate.as_ref().and_then(|rotate| rotate.call.as_ref());
+    each(
+        renewing.map(Call::from),
+        &one(&["id", "secret", "overlap", "overlap_ms"]),
+    );
+    let root = manifest.root.rotate.as_ref();
+    each(root.and_then(|table| table.who.as_ref()).map(Call::from), &[]);
+    each(
+        root.map(|table| Call::from(&table.call)),
+        &["id", "name", "overlap", "overlap_ms"],
+    );
+    each(root.and_then(|table| table.end.as_ref()).map(Call::from), &["id"]);
     let after = manifest.create.iter().flat_map(|create| &create.then);
     let before = manifest.revoke.iter().flat_map(|revoke| &revoke.first);
     for step in after {
@@ -219,6 +232,7 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
         ("/list/ok", manifest.list.as_ref().map(|table| &table.ok)),
         ("/revoke/ok", manifest.revoke.as_ref().map(|table| &table.ok)),
         ("/probe/ok", manifest.probe.as_ref().map(|table| &table.ok)),
+        ("/rotate/call/ok", renewing.map(|table| &table.ok)),
     ];
     for (path, ok) in empty_ok {
         if ok.is_some_and(|ok| ok.is_empty() || ok.iter().any(|status| !(200..300).contains(status))) {

@@ -118,6 +118,27 @@ impl RootSecret {
         SecretText::new(whole.0.to_string())
     }
 
+    /// This credential with other values in some fields, sealed for the same destination: the plaintext that the vault
+    /// seals.
+    ///
+    /// # Errors
+    /// [`VendorError`] for a field that is unknown or not of the manifest's form.
+    pub(super) fn with(
+        &self,
+        manifest: &Manifest,
+        changed: Vec<(String, SecretText)>,
+    ) -> Result<SecretBytes, VendorError> {
+        let kept = self
+            .fields
+            .iter()
+            .filter(|(name, _)| !changed.iter().any(|(other, _)| other == *name));
+        let kept: Vec<_> = kept
+            .map(|(name, secret)| (name.clone(), SecretText::new(secret.expose().to_owned())))
+            .collect();
+        let fields = changed.into_iter().chain(kept).collect();
+        pack(manifest, &self.destination, fields)
+    }
+
     /// A digest of the whole credential, by which what belongs to it is remembered in memory.
     pub(crate) fn digest(&self) -> Digest {
         let mut text = Zeroizing::new(serde_json::to_string(&self.destination).unwrap_or_default());
@@ -152,7 +173,14 @@ pub fn pack_root(
     params: &[(String, String)],
     fields: Vec<(String, SecretText)>,
 ) -> Result<SecretBytes, VendorError> {
-    let destination = destination(manifest, base_url, params)?;
+    pack(manifest, &destination(manifest, base_url, params)?, fields)
+}
+
+fn pack(
+    manifest: &Manifest,
+    destination: &Destination,
+    fields: Vec<(String, SecretText)>,
+) -> Result<SecretBytes, VendorError> {
     check_fields(manifest, &fields)?;
     let texts: serde_json::Map<String, Value> = fields
         .into_iter()

@@ -90,6 +90,12 @@ impl Manifest {
         self.vendor.settle_first.unwrap_or(endless || few)
     }
 
+    /// How a key in use is replaced; `None` where dekeys can make no other key.
+    pub(crate) fn rotation(&self) -> Option<RotateMode> {
+        let said = self.rotate.as_ref().map(|rotate| rotate.mode);
+        said.or_else(|| self.create.is_some().then_some(RotateMode::CreateThenRevoke))
+    }
+
     /// What others decide by.
     #[must_use]
     pub fn facts(&self) -> Facts {
@@ -194,8 +200,14 @@ pub struct Facts {
     pub has_cap: bool,
     /// How a key in use is replaced, if it can be.
     pub rotation: Option<RotateMode>,
-    /// How long the old key stays beside the new one.
+    /// How the vendor's API replaces a root credential, if it can.
+    pub root_rotation: Option<RotateMode>,
+    /// How long the vendor lets an old value live beside the new one, at most.
     pub overlap: Ttl,
+    /// How often a key in use is replaced, if the manifest says so.
+    pub rotate_every: Option<Ttl>,
+    /// How long a key may live at the vendor, if there is a limit.
+    pub longest_life: Option<Ttl>,
     /// How long a new key may be refused before it works.
     pub propagation: Ttl,
     /// How long a key may still work after the vendor confirmed its end.
@@ -255,8 +267,15 @@ impl Facts {
             root_fields: root_fields(manifest),
             expiry: manifest.expiry.unit,
             has_cap: manifest.create.as_ref().is_some_and(has_cap),
-            rotation: manifest.rotate.as_ref().map(|rotate| rotate.mode),
+            rotation: manifest.rotation(),
+            root_rotation: manifest.root.rotate.as_ref().map(|rotate| rotate.mode),
             overlap: Ttl::from_secs(manifest.rotate.as_ref().map_or(0, |rotate| rotate.overlap_s)),
+            rotate_every: manifest
+                .rotate
+                .as_ref()
+                .and_then(|rotate| rotate.every_s)
+                .map(Ttl::from_secs),
+            longest_life: manifest.expiry.max_s.map(Ttl::from_secs),
             propagation: Ttl::from_secs(manifest.probe.as_ref().map_or(0, |probe| probe.propagate_retry_s)),
             settle: Ttl::from_secs(manifest.revoke.as_ref().map_or(0, |revoke| revoke.settle_s)),
             limits: manifest.limits,

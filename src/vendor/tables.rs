@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use super::login::Login;
 use super::made::{Generate, IdFrom, Poll, Source, Step};
+pub(crate) use super::rotate::{RenewTable, RotateTable};
+pub(crate) use super::rotate_root::{RootCallTable, RootRotateTable, WhoTable};
 use super::template::{Text, Tree};
 use super::words::{Charset, Pointer, RetryAfter};
+pub use crate::model::rotation::RotateMode;
 use crate::model::scope::{Name, Scope};
 
 /// `[vendor]`.
@@ -90,6 +93,8 @@ pub(crate) struct ParamTable {
 pub(crate) struct RootTable {
     pub(crate) fields: BTreeMap<String, RootField>,
     pub(crate) auth: Auth,
+    /// How the vendor's API makes another root credential; absent where people do.
+    pub(crate) rotate: Option<RootRotateTable>,
 }
 
 /// One secret field of a root credential.
@@ -349,23 +354,6 @@ pub(crate) struct RevokeTable {
     pub(crate) first: Vec<Step>,
 }
 
-/// `[rotate]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(crate) struct RotateTable {
-    pub(crate) mode: RotateMode,
-    #[serde(default)]
-    pub(crate) overlap_s: i64,
-}
-
-/// How a key in use is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RotateMode {
-    /// A new key first, then the old one ends.
-    CreateThenRevoke,
-}
-
 /// `[probe]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -553,7 +541,7 @@ impl Default for Shape {
     }
 }
 
-fn ok_200() -> BTreeSet<u16> {
+pub(super) fn ok_200() -> BTreeSet<u16> {
     BTreeSet::from([200])
 }
 

@@ -147,6 +147,8 @@ fn every_key_is_read_from_the_file_the_environment_and_flags() {
         ("limits.request_timeout", "7s"),
         ("limits.forward_timeout", "8m"),
         ("limits.forward_idle", "11m"),
+        ("rotation.every", "7days"),
+        ("rotation.grace", "16m"),
         ("limits.max_connections", "9"),
     ]);
     for key in KEYS.iter().filter(|key| key.name != "database_url_file") {

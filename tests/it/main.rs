@@ -43,6 +43,8 @@ mod proxy;
 #[cfg(test)]
 mod review;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod skip;

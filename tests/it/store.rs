@@ -6,6 +6,7 @@ mod durable;
 mod lost_answers;
 mod reseal;
 mod resolves;
+mod rotations;
 mod rows;
 mod samples;
 mod webhooks;
@@ -68,6 +69,11 @@ conformance! {
         nonces_keys_and_tokens_once
         receipts_and_counts
         text_with_a_nul_is_refused;
+    rotations:
+        a_key_has_one_rotation_until_it_has_a_successor
+        rotations_keep_to_their_states_and_come_due
+        shared_keys_are_found_by_their_leases
+        keys_that_are_not_dead_are_handed_over;
     reseal:
         values_of_older_keys_are_found_and_replaced_once;
     durable:

@@ -115,7 +115,7 @@ impl Scene {
             "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
             "rotateKey" => plain("", json!({ "kind": "kek" })),
             "openSession" => plain("", json!({ "use": "sign" })),
-            "showCredential" => plain(&self.newest("credentials").await, json!({})),
+            "showCredential" | "rotateCredential" => plain(&self.newest("credentials").await, json!({})),
             "showPolicy" => plain("demo-readers", json!({})),
             "proposePolicy" | "validatePolicy" => {
                 let name = self.fresh_name("policy");
@@ -133,7 +133,7 @@ impl Scene {
                     approval::review(key, id.parse().unwrap(), digest, Verdict::Approve, ""),
                 )
             }
-            "showVendor" | "testVendor" => plain("demo", json!({})),
+            "showVendor" | "testVendor" | "rotateRoot" => plain("demo", json!({})),
             "connectVendor" => {
                 let vendor = &self.app.stage.vendor;
                 let fields: Value = vendor
