@@ -14,6 +14,8 @@ mod pair;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod server;

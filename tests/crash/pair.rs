@@ -18,13 +18,13 @@ use super::scene::{Scene, word};
 use super::server::{Server, Setting, until};
 
 /// A database of its own.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
 }
 
 impl Database {
-    async fn create(test: &str) -> Option<Self> {
+    pub(crate) async fn create(test: &str) -> Option<Self> {
         let Some(server) = std::env::var_os("DEKEYS_TEST_POSTGRES") else {
             say(&format!(
                 "SKIPPED {test}: set DEKEYS_TEST_POSTGRES=postgres://USER@HOST/DATABASE"
@@ -43,11 +43,11 @@ impl Database {
         sqlx::query(AssertSqlSafe(text)).execute(&mut server).await.unwrap();
     }
 
-    async fn drop(self) {
+    pub(crate) async fn drop(self) {
         self.run(format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 
-    async fn scene(&self) -> (Scene, Server) {
+    pub(crate) async fn scene(&self) -> (Scene, Server) {
         let place: TempDir = tempfile::tempdir().unwrap();
         let mut setting = Setting::in_dir(&place.path().join("data"));
         let (server, _) = self.server.rsplit_once('/').unwrap();

@@ -109,7 +109,7 @@ impl Scene {
         self.approve(server, "given", &free).await;
     }
 
-    async fn approve(&self, server: &Server, name: &str, text: &str) {
+    pub(crate) async fn approve(&self, server: &Server, name: &str, text: &str) {
         let body = json!({ "text": text, "reason": "to try crashes" });
         let proposal = ok(
             &self.operator(server),
