@@ -54,6 +54,19 @@ pub enum Answered {
     Unavailable,
 }
 
+impl Answered {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// What is looked up at each scrape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -196,6 +209,10 @@ impl Metrics {
                 }
             }
             Some(("approval", outcome)) => self.approval(outcome, event),
+            Some(("budget", "threshold_reached")) => {
+                let budget = Label::new("budget", fact(&event.data, "budget").to_owned());
+                self.counter(catalogue::BUDGETS, vec![budget]).increment(1);
+            }
             Some(("lease", "revocation_failed")) => {
                 let vendor = fact(&event.data, "vendor").parse().ok();
                 let vendor = vendor.map_or_else(none, |vendor| self.vendor(&vendor));

@@ -2,6 +2,7 @@
 //! Imports `base` only.
 
 pub mod approval;
+pub mod budget;
 pub mod claims;
 pub mod control;
 pub mod credential;

@@ -6,6 +6,7 @@
 pub mod approve;
 mod ask;
 pub mod audit;
+mod budget;
 pub mod buy;
 pub mod caller;
 pub mod checkpoint;
@@ -25,6 +26,7 @@ pub mod feed;
 pub mod flow;
 pub mod follow;
 pub mod forward;
+mod gather;
 pub mod grant;
 pub mod health;
 pub mod init;

@@ -49,6 +49,12 @@ macro_rules! ids {
                 Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
             }
 
+            /// The id right after this one, of the same moment: for what happens in consequence.
+            #[must_use]
+            pub fn following(&self) -> Self {
+                Self(following(self.0))
+            }
+
             /// All zeros: no thing has it. A kind of id may give it a meaning.
             pub const NIL: Self = Self(Uuid::nil());
 
@@ -172,6 +178,13 @@ fn fresh(now: Timestamp, random: &dyn Random) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
 }
 
+/// The last 62 bits are random; what lies before them (time, version, variant) stays.
+fn following(id: Uuid) -> Uuid {
+    const TAIL: u128 = (1 << 62) - 1;
+    let bits = id.as_u128();
+    Uuid::from_u128((bits & !TAIL) | (bits.wrapping_add(1) & TAIL))
+}
+
 /// 128 bits as 26 base32 digits, most significant first; the first digit holds the top 3 bits.
 fn encode(id: &Uuid) -> [u8; DIGITS] {
     let mut value = id.as_u128();
@@ -255,6 +268,15 @@ mod tests {
         let id = GrantId::new(Timestamp::from_millis(1_763_668_267_000), &random);
         assert_eq!(id.to_string().parse::<GrantId>(), Ok(id));
         assert!(id.to_string().starts_with("grt_01"), "{id}");
+    }
+
+    #[test]
+    fn the_following_id_is_of_the_same_moment_and_kind() {
+        let id = EventId::new(Timestamp::from_millis(1_763_668_267_000), &SeededRandom::new(3));
+        assert!(id.following() > id && id.following().made() == id.made());
+        let last = EventId(Uuid::from_u128(id.0.as_u128() | ((1 << 62) - 1)));
+        assert_eq!(last.following().0.get_version_num(), 7);
+        assert_eq!(last.following().0.get_variant(), uuid::Variant::RFC4122);
     }
 
     #[test]

@@ -36,14 +36,7 @@ const PAGE: &[&str] = &["limit", "starting_after"];
 
 pub(super) async fn offers(app: &App) -> Result<Answer, Refused> {
     let data: Vec<Offer> = offer::list(app).await?;
-    Answer::json(
-        200,
-        &List {
-            object: "list".to_owned(),
-            data,
-            has_more: false,
-        },
-    )
+    Answer::json(200, &List::whole(data))
 }
 
 /// Buys. A payment and an idempotency key are read from their headers; one that comes twice is refused.

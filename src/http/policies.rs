@@ -8,21 +8,13 @@ use crate::model::approval::ApprovalState;
 use crate::model::scope::Name;
 use crate::service::App;
 use crate::service::caller::Context;
-use crate::service::enroll::{List, PageAsk};
+use crate::service::enroll::PageAsk;
 use crate::service::error::Error;
 use crate::service::propose::{ExplainAsk, ProposeAsk};
 use crate::service::{approve, propose};
 
 pub(super) async fn list(app: &App, context: &Context) -> Result<Answer, Refused> {
-    let data = propose::list(app, context).await?;
-    Answer::json(
-        200,
-        &List {
-            object: "list".to_owned(),
-            data,
-            has_more: false,
-        },
-    )
+    Answer::json(200, &propose::list(app, context).await?)
 }
 
 /// Hands an operation of this part to its verb.

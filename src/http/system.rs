@@ -51,9 +51,9 @@ pub(super) fn key_set(app: &App) -> Result<Answer, Refused> {
     Ok(Answer::json(200, &verb::key_set(app)?)?.with("cache-control", KEYS_ARE_GOOD_FOR))
 }
 
-/// The same set, as the directory of keys that sign HTTP messages.
+/// The directory of keys that sign HTTP messages.
 pub(super) fn key_directory(app: &App) -> Result<Answer, Refused> {
-    let set = serde_json::to_vec(&verb::key_set(app)?).map_err(Error::internal)?;
+    let set = serde_json::to_vec(&verb::key_directory(app)?).map_err(Error::internal)?;
     Ok(Answer::flow(200, DIRECTORY, axum::body::Body::from(set)).with("cache-control", KEYS_ARE_GOOD_FOR))
 }
 

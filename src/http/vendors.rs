@@ -11,20 +11,11 @@ use crate::model::scope::Name;
 use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::connect::{self, ConnectAsk};
-use crate::service::enroll::List;
 use crate::service::error::Error;
 
 pub(super) async fn list(app: &App, context: &Context) -> Result<Answer, Refused> {
     context.caller.principal().ok_or(Error::SignatureRequired)?;
-    let data = connect::list(app).await?;
-    Answer::json(
-        200,
-        &List {
-            object: "list".to_owned(),
-            data,
-            has_more: false,
-        },
-    )
+    Answer::json(200, &connect::list(app).await?)
 }
 
 pub(super) async fn show(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

@@ -123,6 +123,8 @@ catalogue! {
         "Money taken, in the asset's smallest unit.";
     PAYMENTS_UNKNOWN = Gauge "dekeys_payments_unknown" in "payments" by []
         "Payments whose settlement is under way or not known.";
+    BUDGETS = Counter "dekeys_budget_thresholds_total" in "budgets" by ["budget"]
+        "Budgets of which four fifths were used up: `max_resolves` of a grant, `paid_per_day` of a payer, `held_keys` at a vendor.";
     APPROVALS_PENDING = Gauge "dekeys_approvals_pending" in "approvals" by []
         "Approval requests that wait.";
     APPROVAL_OLDEST = Gauge "dekeys_approval_oldest_seconds" in "seconds" by []

@@ -9,6 +9,7 @@ use super::buy;
 use super::caller::Context;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
+use super::gather::Gather;
 use super::grant::{self, GrantView};
 use crate::base::canonical::Digest;
 use crate::base::id::{ApprovalId, GrantId, PrincipalId, ReviewId, base64url};
@@ -98,7 +99,11 @@ pub struct ReviewAsk {
 
 /// People read every request, everybody else their own.
 fn may_read(reader: &Principal, approval: &Approval) -> bool {
-    matches!(reader.kind, PrincipalKind::Human | PrincipalKind::Operator) || reader.id == approval.requester
+    reads_all(reader) || reader.id == approval.requester
+}
+
+const fn reads_all(reader: &Principal) -> bool {
+    matches!(reader.kind, PrincipalKind::Human | PrincipalKind::Operator)
 }
 
 /// Requests, newest first: all for people, their own for others.
@@ -112,14 +117,22 @@ pub async fn list(
     page: &PageAsk,
 ) -> Result<List<ApprovalView>, Error> {
     let reader = context.caller.principal().ok_or(Error::SignatureRequired)?;
-    let mut tx = app.store.read().await?;
-    let rows = tx.approvals(state, &page.page()?).await?;
-    drop(tx);
-    let mut views = Vec::with_capacity(rows.len());
-    for row in rows.into_iter().filter(|row| may_read(reader, &row.unverified)) {
-        views.push(view(app, app.authentic("approval", row).await?).await?);
+    let own = (!reads_all(reader)).then_some(reader.id);
+    let mut found = Gather::page(page)?;
+    while let Some(page) = found.next() {
+        let mut tx = app.store.read().await?;
+        let rows = tx.approvals(state, own, &page).await?;
+        drop(tx);
+        found.read(&page, &rows, |row| row.unverified.id.to_string());
+        for row in rows {
+            let entry = match app.authentic("approval", row).await {
+                Ok(row) => view(app, row).await,
+                Err(error) => Err(error),
+            };
+            found.add(entry)?;
+        }
     }
-    Ok(List::page(views, page.limit()?))
+    Ok(found.list())
 }
 
 /// One request, with the difference it would make.

@@ -1,5 +1,7 @@
 //! Vendors: entering a root credential, looking at a manifest, testing the connection.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -7,7 +9,9 @@ use serde_json::json;
 use super::App;
 use super::caller::Context;
 use super::control::{Connected, root_place};
+use super::enroll::List;
 use super::error::Error;
+use super::gather::Gather;
 use crate::base::canonical::Digest;
 use crate::base::id::RootId;
 use crate::base::secret::SecretText;
@@ -156,21 +160,19 @@ fn base_url(app: &App, given: Option<&str>) -> Result<Option<url::Url>, Error> {
 ///
 /// # Errors
 /// The store's.
-pub async fn list(app: &App) -> Result<Vec<VendorView>, Error> {
-    let mut views = Vec::new();
-    for (name, _) in vendor::shipped() {
-        views.push(show(app, &name).await?);
-    }
+pub async fn list(app: &App) -> Result<List<VendorView>, Error> {
     let mut tx = app.store.read().await?;
     let pins = tx.manifest_pins().await?;
     drop(tx);
-    for pin in pins {
-        if !views.iter().any(|view| view.name == pin.unverified.vendor) {
-            views.push(show(app, &pin.unverified.vendor).await?);
-        }
+    let shipped = vendor::shipped().into_iter().map(|(name, _)| name);
+    let names: BTreeSet<Name> = shipped
+        .chain(pins.into_iter().map(|pin| pin.unverified.vendor))
+        .collect();
+    let mut found = Gather::whole();
+    for name in names {
+        found.add(show(app, &name).await)?;
     }
-    views.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(views)
+    Ok(found.list())
 }
 
 /// One vendor.

@@ -407,7 +407,7 @@ impl App {
     }
 }
 
-fn in_force(version: PolicyVersion) -> Result<InForce, Error> {
+pub(super) fn in_force(version: PolicyVersion) -> Result<InForce, Error> {
     let policy = crate::policy::parse(&version.text, version.name.as_str())
         .map_err(|errors| Error::PolicyInvalid(Box::new(errors)))?;
     Ok(InForce { version, policy })

@@ -369,8 +369,8 @@ fn body(format: WebhookFormat, told: &EventNotice) -> Result<Vec<u8>, Error> {
 }
 
 /// Facts worth a word in a chat, in this order.
-const SAID: [&str; 10] = [
-    "vendor", "policy", "summary", "reason", "by", "grant", "lease", "limit", "state", "error",
+const SAID: [&str; 12] = [
+    "vendor", "policy", "summary", "reason", "by", "grant", "lease", "budget", "used", "limit", "state", "error",
 ];
 
 /// One line for people: `*approval.requested* apr_… policy demo-readers, reason nightly`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::caller::Context;
 use super::error::Error;
+use super::gather::Gather;
 use crate::base::id::PrincipalId;
 use crate::base::time::Timestamp;
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
@@ -63,6 +64,15 @@ pub struct List<T> {
     pub data: Vec<T>,
     /// Whether older ones follow.
     pub has_more: bool,
+    /// How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    /// `security.forged_row` tells of it. Absent when there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub omitted: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_none(omitted: &usize) -> bool {
+    *omitted == 0
 }
 
 impl<T> List<T> {
@@ -76,7 +86,14 @@ impl<T> List<T> {
             object: "list".to_owned(),
             data,
             has_more,
+            omitted: 0,
         }
+    }
+
+    /// A list that is told whole.
+    #[must_use]
+    pub fn whole(data: Vec<T>) -> Self {
+        Self::page(data, i64::MAX)
     }
 }
 
@@ -205,14 +222,17 @@ async fn refuse_taken(tx: &mut crate::store::Tx, principal: &Principal) -> Resul
 /// [`Error::NotAllowed`] for others than operators and humans.
 pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<PrincipalView>, Error> {
     context.require(&[PrincipalKind::Operator, PrincipalKind::Human])?;
-    let mut tx = app.store.read().await?;
-    let rows = tx.principals(None, &page.page()?).await?;
-    drop(tx);
-    let mut views = Vec::with_capacity(rows.len());
-    for row in rows {
-        views.push(view(app, &app.authentic("principal", row).await?));
+    let mut found = Gather::page(page)?;
+    while let Some(page) = found.next() {
+        let mut tx = app.store.read().await?;
+        let rows = tx.principals(None, &page).await?;
+        drop(tx);
+        found.read(&page, &rows, |row| row.unverified.id.to_string());
+        for row in rows {
+            found.add(app.authentic("principal", row).await.map(|row| view(app, &row)))?;
+        }
     }
-    Ok(List::page(views, page.limit()?))
+    Ok(found.list())
 }
 
 /// One principal.

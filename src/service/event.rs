@@ -42,10 +42,11 @@ pub struct EventNotice {
 
 /// Facts that whoever owns the thing may be told. What is not here (keys at the vendor, root credentials, people's
 /// comments) is for operators and humans.
-const OWN_FACTS: [&str; 22] = [
+const OWN_FACTS: [&str; 24] = [
     "amount",
     "approval",
     "asset",
+    "budget",
     "code",
     "credential",
     "expires",
@@ -63,6 +64,7 @@ const OWN_FACTS: [&str; 22] = [
     "summary",
     "transaction",
     "unchanged",
+    "used",
     "vendor",
     "version",
 ];

@@ -9,11 +9,13 @@ use super::caller::{Caller, Context};
 use super::end;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
+use super::gather::Gather;
 use super::receipt;
 use crate::base::id::{GrantId, PrincipalId, ReceiptId};
 use crate::base::money::Money;
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
+use crate::model::control::Stored;
 use crate::model::grant::{Grant, GrantItem, GrantState};
 use crate::model::policy::GrantApproval;
 use crate::model::principal::{PrincipalKind, PublicKey};
@@ -173,16 +175,23 @@ pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<G
             ..GrantFilter::default()
         },
     };
-    let mut tx = app.store.read().await?;
-    let rows = tx.grants(&filter, &page.page()?).await?;
-    drop(tx);
-    let mut views = Vec::with_capacity(rows.len());
-    for stored in rows {
-        let grant = app.authentic("grant", stored).await?;
-        let resolves = resolves(app, grant.id).await?;
-        views.push(view(app, &grant, resolves).await?);
+    let mut found = Gather::page(page)?;
+    while let Some(page) = found.next() {
+        let mut tx = app.store.read().await?;
+        let rows = tx.grants(&filter, &page).await?;
+        drop(tx);
+        found.read(&page, &rows, |row| row.unverified.id.to_string());
+        for row in rows {
+            found.add(listed(app, row).await)?;
+        }
     }
-    Ok(List::page(views, page.limit()?))
+    Ok(found.list())
+}
+
+async fn listed(app: &App, stored: Stored<Grant>) -> Result<GrantView, Error> {
+    let grant = app.authentic("grant", stored).await?;
+    let resolves = resolves(app, grant.id).await?;
+    view(app, &grant, resolves).await
 }
 
 async fn resolves(app: &App, id: GrantId) -> Result<i64, Error> {

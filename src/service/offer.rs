@@ -25,7 +25,15 @@ const SHORT: Ttl = Ttl::from_mins(1);
 /// [`Error::Sealed`], the store's.
 pub async fn list(app: &App) -> Result<Vec<Offer>, Error> {
     let policies = app.policies().await?;
-    let usable = as_approved(app, policies.iter()).await?;
+    let mut usable = Vec::new();
+    for in_force in policies.iter() {
+        match as_approved(app, std::iter::once(in_force)).await {
+            Ok(one) => usable.extend(one),
+            // A forged manifest is raised; what others sell is sold.
+            Err(Error::Forged(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let mut offers: Vec<Offer> = usable.into_iter().flat_map(offers_of).collect();
     offers.sort_by(|one, other| (&one.reference, &one.policy).cmp(&(&other.reference, &other.policy)));
     Ok(offers)
@@ -105,8 +113,8 @@ pub struct Deal {
     pub approvals: Vec<GrantApproval>,
     /// Whether a vendor in it wants to be settled first.
     pub settle_first: bool,
-    /// The smallest limit of payments a day among the policies.
-    pub paid_per_day: Option<Money>,
+    /// The smallest limit of payments a day among the policies, and whose it is.
+    pub paid_per_day: Option<(Money, Name)>,
 }
 
 /// Finds, for each reference, the cheapest policy that allows it, and joins references under one policy to an item.
@@ -312,7 +320,9 @@ impl Deal {
         self.lives.push(terms.max_lease);
         self.approvals.push(terms.approval);
         self.price = sum(self.price, terms.price);
-        self.paid_per_day = smaller(self.paid_per_day, in_force.policy.limits.paid_per_day);
+        let limit = in_force.policy.limits.paid_per_day;
+        let limit = limit.map(|limit| (limit, version.name.clone()));
+        self.paid_per_day = smaller(self.paid_per_day.take(), limit);
     }
 }
 
@@ -323,9 +333,9 @@ fn sum(one: Option<Money>, other: Option<Money>) -> Option<Money> {
     }
 }
 
-fn smaller(one: Option<Money>, other: Option<Money>) -> Option<Money> {
+fn smaller(one: Option<(Money, Name)>, other: Option<(Money, Name)>) -> Option<(Money, Name)> {
     match (one, other) {
-        (Some(one), Some(other)) => Some(if other.atomic() < one.atomic() { other } else { one }),
+        (Some(one), Some(other)) => Some(if other.0.atomic() < one.0.atomic() { other } else { one }),
         (one, other) => one.or(other),
     }
 }

@@ -6,7 +6,10 @@ use serde_json::json;
 
 use super::App;
 use super::caller::Context;
+use super::control::in_force;
+use super::enroll::List;
 use super::error::Error;
+use super::gather::Gather;
 use crate::base::canonical::Digest;
 use crate::base::id::ApprovalId;
 use crate::base::time::{Timestamp, Ttl};
@@ -312,13 +315,17 @@ pub fn name_of(text: &str) -> Result<Name, Error> {
 ///
 /// # Errors
 /// [`Error::NotAllowed`] for strangers.
-pub async fn list(app: &App, context: &Context) -> Result<Vec<PolicyView>, Error> {
+pub async fn list(app: &App, context: &Context) -> Result<List<PolicyView>, Error> {
     known(context)?;
-    let policies = app.policies().await?;
-    Ok(policies
-        .iter()
-        .map(|in_force| view(&in_force.version, &in_force.policy))
-        .collect())
+    let mut tx = app.store.read().await?;
+    let rows = tx.active_policies().await?;
+    drop(tx);
+    let mut found = Gather::whole();
+    for row in rows {
+        let version = app.authentic("policy", row).await.and_then(in_force);
+        found.add(version.map(|in_force| view(&in_force.version, &in_force.policy)))?;
+    }
+    Ok(found.list())
 }
 
 /// A policy: the version in force, or a given one.

@@ -8,7 +8,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::offer::Deal;
 use super::provision::{self, Saved};
-use super::{App, credit, demand, owner, prepaid, trust};
+use super::{App, budget, credit, demand, owner, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
@@ -26,8 +26,6 @@ const CLAIM_LIFE: Ttl = Ttl::from_mins(2);
 
 /// How long the rail may take before the reconciler looks.
 const SETTLE_LIFE: Ttl = Ttl::from_secs(45);
-
-const DAY: Ttl = Ttl::from_mins(24 * 60);
 
 /// Buys with a payment whose signature and terms were checked.
 pub(super) async fn paid(
@@ -211,20 +209,20 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     if order.approved.is_some() {
         grant = resume(app, &mut tx, &grant, order).await?;
     }
-    if let Some(limit) = order.deal.paid_per_day {
-        // The claim above counts already.
-        let spent = tx.paid_since(&purchase.payer, now.minus(DAY)).await?;
-        if spent > limit.atomic() {
-            drop(tx);
-            return Err(Error::PaidPerDay);
-        }
+    // The claim above counts already.
+    let spent = tx.paid_since(&purchase.payer, now.minus(budget::DAY)).await?;
+    let limit = order.deal.paid_per_day.as_ref();
+    if limit.is_some_and(|(limit, _)| spent > limit.atomic()) {
+        drop(tx);
+        return Err(Error::PaidPerDay);
     }
     if keep == Keep::No {
         drop(tx);
         return Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)));
     }
     context.claim_nonce(&mut tx).await?;
-    purchase.settle_first = trust::settle_first(app, &mut tx, &order.deal, &purchase).await?;
+    let mut near = budget::paid(app, &mut tx, context, &order.deal, &purchase, spent).await?;
+    purchase.settle_first = trust::settle_first(app, &mut tx, &order.deal, &purchase, &mut near).await?;
     tx.set_settle_first(purchase.id, purchase.settle_first).await?;
     let stored = app.stored(grant.clone())?;
     match order.approved {
@@ -233,6 +231,7 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     }
     let mut events: Vec<Event> = created.into_iter().collect();
     events.push(app.event(context, "payment.claimed", &purchase.id, payment_facts(&purchase)));
+    events.extend(near);
     let _none = tx.commit(&events, &[]).await?;
     Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
 }

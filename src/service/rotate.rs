@@ -222,9 +222,5 @@ pub async fn due(app: &App, context: &Context) -> Result<List<DueView>, Error> {
         });
     }
     data.sort_by_key(|view| view.due);
-    Ok(List {
-        object: "list".to_owned(),
-        data,
-        has_more: false,
-    })
+    Ok(List::whole(data))
 }

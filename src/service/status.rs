@@ -172,6 +172,17 @@ pub fn key_set(app: &App) -> Result<KeySet, Error> {
     })
 }
 
+/// The keys that sign HTTP messages (RFC 9421): webhooks are signed with the one of its own, `keyid` as it is there; the
+/// log's signs statements.
+///
+/// # Errors
+/// [`Error::Sealed`].
+pub fn key_directory(app: &App) -> Result<KeySet, Error> {
+    let mut set = key_set(app)?;
+    set.keys.push(jwk(&super::deliver::key(app)?.public()));
+    Ok(set)
+}
+
 /// A public key as JOSE libraries read it.
 #[must_use]
 pub fn jwk(key: &PublicKey) -> Jwk {

@@ -2,19 +2,23 @@
 //! which no key can be made costs the payer nothing but its patience, since it leaves credit. So a payer has to earn
 //! it, a vendor may forbid it, and a budget bounds what all payers together can make in vain.
 
-use super::App;
 use super::error::Error;
 use super::offer::Deal;
-use crate::base::time::Ttl;
+use super::{App, budget};
+use crate::model::event::Event;
 use crate::model::payment::Purchase;
 use crate::model::scope::Name;
 use crate::store::Tx;
 
-/// Over which time keys that were made in vain count against a vendor's budget.
-const WINDOW: Ttl = Ttl::from_mins(24 * 60);
-
-/// Decides, in the transaction of the claim, and notes what is held. `true`: settle first.
-pub(super) async fn settle_first(app: &App, tx: &mut Tx, deal: &Deal, purchase: &Purchase) -> Result<bool, Error> {
+/// Decides, in the transaction of the claim, and notes what is held. `true`: settle first. A budget that is nearly used
+/// up is told of in `near`.
+pub(super) async fn settle_first(
+    app: &App,
+    tx: &mut Tx,
+    deal: &Deal,
+    purchase: &Purchase,
+    near: &mut Vec<Event>,
+) -> Result<bool, Error> {
     let rules = &app.payment_rules;
     let now = app.now();
     if deal.settle_first
@@ -25,8 +29,11 @@ pub(super) async fn settle_first(app: &App, tx: &mut Tx, deal: &Deal, purchase: 
     }
     let wanted = keys_at(deal);
     for (vendor, keys) in &wanted {
-        let held = tx.held_keys(vendor, now.minus(WINDOW)).await?;
-        if held.saturating_add(*keys) > rules.held_keys {
+        let held = tx.held_keys(vendor, now.minus(budget::DAY)).await?;
+        let wanted = held.saturating_add(*keys);
+        let fits = wanted <= rules.held_keys;
+        near.extend(budget::held(app, tx, vendor, if fits { wanted } else { held }).await?);
+        if !fits {
             tracing::warn!(%vendor, held, "the budget of keys held unpaid is used up; buyers pay first");
             return Ok(true);
         }

@@ -10,6 +10,7 @@ use super::caller::Context;
 use super::deliver;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
+use super::gather::Gather;
 use crate::base::id::{DeliveryId, EventId, WebhookId};
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
@@ -225,14 +226,18 @@ async fn inside(app: &App, tx: &mut Tx, id: WebhookId) -> Result<Webhook, Error>
 /// [`Error::NotAllowed`] for others than operators.
 pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<WebhookView>, Error> {
     context.operator()?;
-    let mut tx = app.store.read().await?;
-    let rows = tx.webhooks(&page.page()?).await?;
-    drop(tx);
-    let mut views = Vec::with_capacity(rows.len());
-    for row in rows {
-        views.push(view(app, &app.authentic("webhook", row).await?)?);
+    let mut found = Gather::page(page)?;
+    while let Some(page) = found.next() {
+        let mut tx = app.store.read().await?;
+        let rows = tx.webhooks(&page).await?;
+        drop(tx);
+        found.read(&page, &rows, |row| row.unverified.id.to_string());
+        for row in rows {
+            let row = app.authentic("webhook", row).await;
+            found.add(row.and_then(|row| view(app, &row)))?;
+        }
     }
-    Ok(List::page(views, page.limit()?))
+    Ok(found.list())
 }
 
 /// One webhook.

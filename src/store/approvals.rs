@@ -2,7 +2,7 @@
 
 use super::statement::{Cells, Record};
 use super::{Page, ReadTx, StoreError, Tx};
-use crate::base::id::ApprovalId;
+use crate::base::id::{ApprovalId, PrincipalId};
 use crate::base::time::Timestamp;
 use crate::model::approval::{Approval, ApprovalState, Review, Verdict};
 use crate::model::control::Stored;
@@ -84,14 +84,16 @@ impl ReadTx {
         self.ask(select!("WHERE id = $1")).bind(id).one().await
     }
 
-    /// All, or all in one state; newest first.
+    /// All, or all in one state or of one requester; newest first.
     pub async fn approvals(
         &mut self,
         state: Option<ApprovalState>,
+        requester: Option<PrincipalId>,
         page: &Page,
     ) -> Result<Vec<Stored<Approval>>, StoreError> {
         self.ask(select!("WHERE 1 = 1"))
             .filter(" AND state = ", state.map(ApprovalState::as_str))
+            .filter(" AND requester = ", requester)
             .filter(" AND id < ", page.after.as_ref())
             .filter(" ORDER BY id DESC LIMIT ", Some(page.limit))
             .all()

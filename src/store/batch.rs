@@ -43,8 +43,8 @@ pub(super) async fn run(
         let mut state = read::state(&mut tx, resolves).await?;
         let mut changes = Changes::default();
         for ask in resolves {
-            let (verdict, event) = decide(&mut state, &mut changes, ask, ask.now.max(floor));
-            events.extend(event);
+            let (verdict, told) = decide(&mut state, &mut changes, ask, ask.now.max(floor));
+            events.extend(told.into_iter().flatten());
             verdicts.push(verdict);
         }
         write::changes(&mut tx, &changes, &events).await?;

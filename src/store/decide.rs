@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use super::ask::{Refusal, ResolveAsk};
 use crate::base::id::{CredentialId, GrantId, LeaseId, PrincipalId};
 use crate::base::time::{Timestamp, Ttl};
+use crate::model::budget::came_near;
 use crate::model::credential::{Credential, CredentialState};
 use crate::model::event::Event;
 use crate::model::grant::GrantState;
@@ -111,16 +112,23 @@ pub(super) enum Verdict {
     Refused(Refusal),
 }
 
-/// Decides one ask. Answers the event to record; none for [`Verdict::Wait`], which has no effect.
+/// Decides one ask. Answers the events to record, the ask's own first; none for [`Verdict::Wait`], which has no effect.
 pub(super) fn decide(
     state: &mut State,
     changes: &mut Changes,
     ask: &ResolveAsk,
     now: Timestamp,
-) -> (Verdict, Option<Event>) {
+) -> (Verdict, [Option<Event>; 2]) {
+    let before = uses(state, ask);
     let verdict = admit(state, changes, ask, now).unwrap_or_else(Verdict::Refused);
     let event = record::event(&verdict, ask, now);
-    (verdict, event)
+    let after = uses(state, ask);
+    let near = came_near(before, after, ask.max_resolves).then(|| record::near(ask, after, now));
+    (verdict, [event, near])
+}
+
+fn uses(state: &State, ask: &ResolveAsk) -> i64 {
+    state.grants.get(&ask.grant).map_or(0, |grant| grant.resolves)
 }
 
 fn admit(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Result<Verdict, Refusal> {

@@ -1,4 +1,4 @@
-//! What may happen once only: nonces of signatures, idempotency keys; and tokens that were revoked.
+//! What may happen once only: nonces of signatures, idempotency keys, warnings; and tokens that were revoked.
 
 use super::decide::take_one;
 use super::dialect;
@@ -34,7 +34,22 @@ impl Tx {
         Ok(rows == 1)
     }
 
-    /// Forgets nonces, rates, revoked tokens and idempotency keys whose time is over. Answers how many rows.
+    /// Whether what is called `name` is to be told now. Then it is not to be told again before `until`.
+    pub async fn tell_once(&mut self, name: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let rows = self
+            .ask(
+                "INSERT INTO thresholds (name, until) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE \
+                 SET until = excluded.until WHERE thresholds.until <= $3",
+            )
+            .bind(name)
+            .bind(until)
+            .bind(now)
+            .run()
+            .await?;
+        Ok(rows == 1)
+    }
+
+    /// Forgets nonces, rates, revoked tokens, idempotency keys and thresholds whose time is over. Answers how many rows.
     pub async fn sweep(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         let mut rows = 0;
         for text in [
@@ -42,6 +57,7 @@ impl Tx {
             "DELETE FROM rates WHERE tat < $1 * 1000",
             "DELETE FROM revoked_tokens WHERE until < $1",
             "DELETE FROM idempotency WHERE until < $1",
+            "DELETE FROM thresholds WHERE until < $1",
         ] {
             rows += self.ask(text).bind(now).run().await?;
         }

@@ -125,6 +125,12 @@ async fn sell(app: &TestApp, watcher: &mut Watcher) {
     ] {
         assert_eq!(seen.get(series), Some(value), "{series}\n{}", seen.text);
     }
+    let few = app.buy(json!({ "reference": READ, "max_resolves": 5 })).await;
+    for _ in 0..4 {
+        app.key_of(&few).await;
+    }
+    let near = r#"dekeys_budget_thresholds_total{budget="max_resolves"}"#;
+    assert_eq!(watcher.look(app).await.get(near), Some(1.0));
     app.rail_faults(Faults {
         lose_answer: 1,
         ..Faults::default()

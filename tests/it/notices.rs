@@ -1,5 +1,6 @@
 //! Notices: what dekeys tells of itself, by list, stream and webhook.
 
+mod budget;
 mod list;
 mod stream;
 mod webhook;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Verdict;
 use crate::base::time::Timestamp;
+use crate::model::budget::{Budget, THRESHOLD_REACHED};
 use crate::model::event::Event;
 use crate::model::lease::Lease;
 use crate::store::ask::{Refusal, ResolveAsk};
@@ -62,6 +63,24 @@ pub(super) fn event(verdict: &Verdict, ask: &ResolveAsk, now: Timestamp) -> Opti
         data: Value::Object(data),
         request_id: ask.request_id,
     })
+}
+
+/// The grant's uses come to an end soon. The event follows the one of the use that brought it there.
+pub(super) fn near(ask: &ResolveAsk, used: i64, now: Timestamp) -> Event {
+    let mut data = Budget::MaxResolves.facts(&used, &ask.max_resolves);
+    data.insert("grant".to_owned(), text(&ask.grant));
+    data.insert("vendor".to_owned(), text(&ask.vendor));
+    data.insert("policy".to_owned(), text(&ask.policy));
+    Event {
+        id: ask.event.following(),
+        kind: THRESHOLD_REACHED.to_owned(),
+        timestamp: now,
+        livemode: ask.livemode,
+        actor: ask.actor.clone(),
+        object: ask.grant.to_string(),
+        data: Value::Object(data),
+        request_id: ask.request_id,
+    }
 }
 
 fn facts(ask: &ResolveAsk) -> Map<String, Value> {

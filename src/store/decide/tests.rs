@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::id::{EventId, RootId};
 use crate::base::random::SeededRandom;
+use crate::model::budget::is_near;
 use crate::model::policy::Rate;
 
 const START: i64 = 1_763_668_267_000;
@@ -24,6 +25,8 @@ struct Tables {
     counters: HashMap<Name, i64>,
     revoked_tokens: HashSet<String>,
     nonces: HashSet<(String, String)>,
+    /// How often each grant was told of as nearly used up.
+    told: HashMap<String, usize>,
 }
 
 impl Tables {
@@ -112,7 +115,14 @@ impl Tables {
         let (mut state, mut changes) = (self.load(asks), Changes::default());
         let verdicts = asks
             .iter()
-            .map(|ask| decide(&mut state, &mut changes, ask, ask.now).0)
+            .map(|ask| {
+                let (verdict, [_, near]) = decide(&mut state, &mut changes, ask, ask.now);
+                if let Some(event) = near {
+                    assert!(event.id > ask.event, "an event of its own, after the use's");
+                    *self.told.entry(event.object).or_default() += 1;
+                }
+                verdict
+            })
             .collect();
         self.apply(changes);
         verdicts
@@ -136,8 +146,11 @@ impl Tables {
     }
 
     fn check(&self, world: &World) {
-        for grant in self.grants.values() {
+        for (id, grant) in &self.grants {
             assert!(grant.resolves <= world.max_resolves, "{} resolves", grant.resolves);
+            let near = world.max_resolves >= 5 && is_near(grant.resolves, world.max_resolves);
+            let told = self.told.get(&id.to_string()).copied().unwrap_or(0);
+            assert_eq!(told, usize::from(near), "{} of {}", grant.resolves, world.max_resolves);
         }
         let live = self.leases.values().filter(|lease| lease.state.is_live()).count();
         assert_eq!(

@@ -247,6 +247,90 @@ async fn fresh(app: &TestApp, key: &KeyFile, grant: &str) -> Seen {
     send(&app.client(Some(key)), request).await
 }
 
+/// Lists show what is authentic, say how much they leave out, and go on behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_row_is_left_out_of_lists_and_hides_nobody() {
+    let app = TestApp::start().await;
+    for name in ["one", "two", "three"] {
+        app.enroll(name, "agent").await;
+        let webhook = json!({ "url": format!("http://127.0.0.1:9/{name}"), "types": ["ping"] });
+        send(&app.operator(), Request::post(&["v1", "webhooks"]).json(&webhook))
+            .await
+            .good();
+        bought(&app).await;
+    }
+    let mut intruder = Intruder::at(&app).await;
+    for (list, table, what) in [
+        ("principals", "principals", "principal"),
+        ("webhooks", "webhooks", "webhook"),
+        ("grants", "grants", "grant"),
+        ("approvals", "approvals", "approval"),
+    ] {
+        let before = entries(&app, &["v1", list], 100).await;
+        assert_eq!(before["omitted"], Value::Null, "{before}");
+        let newest = before["data"][0]["id"].as_str().unwrap().to_owned();
+        let of = if list == "principals" || list == "webhooks" {
+            "created"
+        } else {
+            "expires"
+        };
+        intruder
+            .run(format!("UPDATE {table} SET {of} = {of} + 1 WHERE id = '{newest}'"))
+            .await;
+        let after = entries(&app, &["v1", list], 100).await;
+        let good: Vec<&Value> = before["data"].as_array().unwrap().iter().skip(1).collect();
+        let shown: Vec<&Value> = after["data"].as_array().unwrap().iter().collect();
+        assert_eq!((shown, &after["omitted"]), (good, &json!(1)), "{list}");
+        raised(&app, what).await;
+        if list == "approvals" {
+            continue;
+        }
+        // A page of one is a page of one all the same, and says that more follow.
+        let first = entries(&app, &["v1", list], 1).await;
+        assert_eq!(first["data"][0], after["data"][0], "{list}");
+        assert_eq!(first["has_more"], true, "{list}");
+    }
+    app.stop().await;
+}
+
+/// A vendor whose manifest was changed is left out of vendors and offers; a policy that was changed, of policies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_manifest_or_policy_is_left_out_alone() {
+    let app = TestApp::start().await;
+    let before = entries(&app, &["v1", "vendors"], 0).await;
+    let mut intruder = Intruder::at(&app).await;
+    intruder
+        .run("UPDATE manifests SET body = body || ' ' WHERE vendor = 'demo'".to_owned())
+        .await;
+    until("the change to be noticed", async || {
+        let after = entries(&app, &["v1", "vendors"], 0).await;
+        let count = |list: &Value| list["data"].as_array().unwrap().len();
+        (after["omitted"] == 1 && count(&after) + 1 == count(&before)).then_some(())
+    })
+    .await;
+    raised(&app, "manifest").await;
+    let offers = send(&app.anyone(), Request::get(&["v1", "offers"])).await.good();
+    assert_eq!(offers["data"], json!([]));
+    let policies = entries(&app, &["v1", "policies"], 0).await;
+    assert_eq!(
+        (policies["data"].as_array().unwrap().len(), &policies["omitted"]),
+        (1, &Value::Null)
+    );
+    intruder
+        .run("UPDATE policies SET activated = activated + 1".to_owned())
+        .await;
+    let policies = entries(&app, &["v1", "policies"], 0).await;
+    assert_eq!((&policies["data"], &policies["omitted"]), (&json!([]), &json!(1)));
+    raised(&app, "policy").await;
+    app.stop().await;
+}
+
+/// A list as the operator sees it; a limit of 0 asks for none.
+async fn entries(app: &TestApp, path: &[&str], limit: i64) -> Value {
+    let request = Request::get(path).query("limit", (limit > 0).then_some(limit));
+    send(&app.operator(), request).await.good()
+}
+
 /// One forged row that is due must not keep the others from their end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_row_does_not_keep_others_alive() {

@@ -241,7 +241,11 @@ async fn the_keys_are_at_well_known_addresses() {
     let (directory, same) = get("/.well-known/http-message-signatures-directory").await;
     assert_eq!(kind, "application/json");
     assert_eq!(directory, "application/http-message-signatures-directory+json");
-    assert!(same["keys"].as_array().unwrap().contains(&set["keys"][0]), "{same}");
+    assert_eq!(same["keys"][0], set["keys"][0], "{same}");
+    let webhooks: dekeys::model::principal::PublicKey = known["webhooks"].as_str().unwrap().parse().unwrap();
+    let x = data_encoding::BASE64URL_NOPAD.encode(webhooks.as_bytes());
+    assert_eq!(same["keys"][1]["x"], json!(x), "the key that signs webhooks: {same}");
+    assert_eq!(same["keys"].as_array().unwrap().len(), 2);
     // The statement names the key by its thumbprint, and the set has it.
     let seen = send(&app.prim(), Request::get(&["v1", "revocations"])).await;
     let header = statement(&seen).split('.').next().unwrap().to_owned();

@@ -21,7 +21,7 @@ use crate::support::{READ, TestApp, send, until};
 
 /// One request that a receiver got.
 #[derive(Clone)]
-struct Got {
+pub(super) struct Got {
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl Got {
         self.headers[name].to_str().unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -59,14 +59,14 @@ impl Got {
 
 /// A receiver that keeps what it gets and answers as it is told; 204 when it is not.
 #[derive(Clone, Default)]
-struct Receiver {
+pub(super) struct Receiver {
     got: Arc<Mutex<Vec<Got>>>,
     answers: Arc<Mutex<VecDeque<u16>>>,
     silent: bool,
 }
 
 impl Receiver {
-    async fn start(self) -> String {
+    pub(super) async fn start(self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = axum::Router::new()
@@ -96,7 +96,7 @@ impl Receiver {
         self.got.lock().unwrap().clone()
     }
 
-    async fn first(&self, count: usize) -> Vec<Got> {
+    pub(super) async fn first(&self, count: usize) -> Vec<Got> {
         until("a delivery", async || {
             let all = self.all();
             (all.len() >= count).then_some(all)
@@ -105,7 +105,7 @@ impl Receiver {
     }
 }
 
-async fn create(app: &TestApp, url: &str, types: &[&str]) -> Value {
+pub(super) async fn create(app: &TestApp, url: &str, types: &[&str]) -> Value {
     let body = json!({ "url": url, "types": types });
     send(&app.operator(), Request::post(&["v1", "webhooks"]).json(&body))
         .await

@@ -245,22 +245,26 @@ pub(super) async fn a_decided_approval_stays_decided_and_nobody_votes_twice(stor
     row.unverified.state = ApprovalState::Approved;
     tx.update_approval(&row).await.unwrap();
     assert_eq!(
-        tx.approvals(Some(ApprovalState::Approved), &Page::first(9))
+        tx.approvals(Some(ApprovalState::Approved), None, &Page::first(9))
             .await
             .unwrap(),
         [row.clone()]
     );
     assert_eq!(
-        tx.approvals(Some(ApprovalState::Pending), &Page::first(9))
+        tx.approvals(Some(ApprovalState::Pending), None, &Page::first(9))
             .await
             .unwrap(),
         []
     );
+    let requester = row.unverified.requester;
+    for (of, found) in [(requester, vec![row.clone()]), (ada.id, Vec::new())] {
+        assert_eq!(tx.approvals(None, Some(of), &Page::first(9)).await.unwrap(), found);
+    }
     let page = Page {
         limit: 9,
         after: Some(id.to_string()),
     };
-    assert_eq!(tx.approvals(None, &page).await.unwrap(), []);
+    assert_eq!(tx.approvals(None, None, &page).await.unwrap(), []);
     row.unverified.state = ApprovalState::Denied;
     assert!(matches!(tx.update_approval(&row).await, Err(StoreError::Absent(_))));
 }
@@ -703,6 +707,14 @@ pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
     assert!(!tx.claim_nonce("ed25519:a", "n", later(99)).await.unwrap());
     assert!(tx.claim_nonce("ed25519:b", "n", later(90)).await.unwrap());
 
+    assert!(tx.tell_once("paid_per_day/a", NOW, later(100)).await.unwrap());
+    assert!(!tx.tell_once("paid_per_day/a", later(99), later(199)).await.unwrap());
+    assert!(tx.tell_once("paid_per_day/b", later(99), later(100)).await.unwrap());
+    assert!(
+        tx.tell_once("paid_per_day/a", later(100), later(200)).await.unwrap(),
+        "its window is over"
+    );
+
     let (grant, request) = (GrantId::new(NOW, &Ids), Digest::of(b"buy"));
     let other = GrantId::new(NOW, &Ids);
     assert_eq!(tx.idempotency("0xa", "k").await.unwrap(), None);
@@ -762,6 +774,7 @@ pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
     assert_eq!(tx.sweep(later(60)).await.unwrap(), 0);
     assert_eq!(tx.sweep(later(61)).await.unwrap(), 3, "the token and two keys");
     assert_eq!(tx.sweep(later(91)).await.unwrap(), 2, "the nonces");
+    assert_eq!(tx.sweep(later(101)).await.unwrap(), 1, "a threshold");
     assert_eq!(tx.token_revoked(&ids(&["aa"])).await.unwrap(), None);
 }
 
