@@ -6,6 +6,8 @@ pub mod canonical;
 pub mod egress;
 pub mod id;
 pub mod money;
+#[cfg(feature = "server")]
+pub mod pattern;
 pub mod random;
 pub mod secret;
 pub mod time;

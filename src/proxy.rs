@@ -202,7 +202,7 @@ fn returned(
     arriving: Arriving,
     upgrade: Option<OnUpgrade>,
 ) -> Result<Response, Error> {
-    let needles = Arc::new(Needles::new(&passed.secrets));
+    let needles = Arc::new(Needles::new(&passed.secrets, Arc::clone(&passed.redact)));
     let mut returned = headers::back(&arriving.headers, &passed.strip_response, &passed.base, vendor.as_str());
     if scrub_fields(&needles, &mut returned) > 0 {
         tokio::spawn(passed.report(&proxy.app, REFLECTED, "headers"));

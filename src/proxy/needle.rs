@@ -2,10 +2,13 @@
 //! hexadecimal digits. Escapes of JSON and of addresses are undone before these are looked for (see
 //! [`super::scrub`]).
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use crate::base::pattern::Patterns;
 use crate::base::secret::SecretText;
 
 /// Spellings shorter than this stand for too much else.
@@ -14,14 +17,16 @@ const SHORTEST: usize = 8;
 /// What is looked for. Made anew for each request and wiped after it, so it must cost nothing to make: a table of the
 /// pairs of bytes that spellings begin with, rather than an automaton.
 pub(super) struct Needles {
+    /// What the manifest says keys of this vendor look like: others than the one of this request too.
+    patterns: Arc<Patterns>,
     spellings: Zeroizing<Vec<Vec<u8>>>,
     pairs: [u64; 64],
     longest: usize,
 }
 
 impl Needles {
-    /// All spellings of these keys.
-    pub(super) fn new(secrets: &[SecretText]) -> Self {
+    /// All spellings of these keys, and what else looks like a key.
+    pub(super) fn new(secrets: &[SecretText], patterns: Arc<Patterns>) -> Self {
         let all = secrets.iter().flat_map(|secret| of(secret.expose().as_bytes()));
         let spellings: Vec<Vec<u8>> = all.filter(|spelling| spelling.len() >= SHORTEST).collect();
         let mut pairs = [0u64; 64];
@@ -34,10 +39,16 @@ impl Needles {
             }
         }
         Self {
+            patterns,
             longest: spellings.iter().map(Vec::len).max().unwrap_or(0),
             spellings: Zeroizing::new(spellings),
             pairs,
         }
+    }
+
+    /// What the manifest says keys look like.
+    pub(super) fn patterns(&self) -> &Patterns {
+        &self.patterns
     }
 
     /// Where spellings begin and end, from left to right, the longest where several begin.
@@ -122,7 +133,10 @@ mod tests {
     const KEY: &str = "sk-test-Zq8x/Qw3+0123456789";
 
     fn needles() -> Needles {
-        Needles::new(&[SecretText::new(KEY.to_owned())])
+        Needles::new(
+            &[SecretText::new(KEY.to_owned())],
+            Arc::new(Patterns::new(&[]).unwrap()),
+        )
     }
 
     #[test]

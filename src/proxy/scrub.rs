@@ -41,6 +41,9 @@ impl Scrubber {
         let keep = self.mask(&mut text, false);
         if text.len() - keep <= MOST_HELD {
             self.held = text.split_off(keep);
+        } else {
+            // Let go as if nothing followed.
+            let _all = self.mask(&mut text, true);
         }
         text
     }
@@ -66,7 +69,7 @@ impl Scrubber {
             .iter()
             .any(|byte| matches!(byte, b'%' | b'\\' | 0xC2 | 0xE2 | 0xEF))
         {
-            return keep;
+            return self.mask_alike(text, None, last, keep);
         }
         let plain = Plain::of(text);
         for (start, end) in self.needles.find(&plain.bytes) {
@@ -77,6 +80,32 @@ impl Scrubber {
             // What was masked just now reads as `*` and begins no key.
             let plain = Plain::of(text);
             keep = keep.min(plain.place(self.needles.tail(&plain.bytes))).min(plain.open);
+        }
+        keep = self.mask_alike(text, None, last, keep);
+        let plain = Plain::of(text);
+        self.mask_alike(text, Some(&plain), last, keep)
+    }
+
+    /// Masks what looks like a key and is complete before `keep`; answers from where on the text must wait. The keys
+    /// themselves come first: a pattern must not cover half of one, so that the rest is no longer known.
+    fn mask_alike(&mut self, text: &mut [u8], plain: Option<&Plain>, last: bool, keep: usize) -> usize {
+        let bytes = plain.map_or(&*text, |plain| plain.bytes.as_slice());
+        let place = |index: usize| plain.map_or(index, |plain| plain.place(index));
+        let patterns = self.needles.patterns();
+        let found = patterns.find(bytes);
+        let mut keep = if last {
+            keep
+        } else {
+            keep.min(place(patterns.tail(bytes)))
+        };
+        for (start, end) in found {
+            let (start, end) = (place(start), place(end));
+            if end > keep {
+                keep = keep.min(start);
+                break;
+            }
+            self.hits += 1;
+            cover(text, start, end);
         }
         keep
     }
@@ -179,12 +208,18 @@ fn hex(digits: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::pattern::Patterns;
     use crate::base::secret::SecretText;
 
     const KEY: &str = "sk-test-Zq8x/Qw3+0123456789";
 
+    fn patterns(list: &[&str]) -> Arc<Patterns> {
+        let list: Vec<String> = list.iter().map(|one| (*one).to_owned()).collect();
+        Arc::new(Patterns::new(&list).unwrap())
+    }
+
     fn needles() -> Arc<Needles> {
-        Arc::new(Needles::new(&[SecretText::new(KEY.to_owned())]))
+        Arc::new(Needles::new(&[SecretText::new(KEY.to_owned())], patterns(&[])))
     }
 
     /// What comes out when `text` comes in pieces of `size`.
@@ -237,6 +272,28 @@ mod tests {
                 );
                 assert!(!seen.contains(&spelling), "{seen}");
                 assert!(seen.ends_with(" is wrong\\n\", \"%\": 1}"), "{seen}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_looks_like_a_key_is_masked_however_it_is_cut() {
+        let needles = Arc::new(Needles::new(&[], patterns(&["acme-[A-Za-z0-9]{8,}"])));
+        let other = "acme-0123456789abcdefABCDEF";
+        let each: Vec<String> = other.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        let escaped = each.concat();
+        for spelling in [other.to_owned(), escaped, other.replace('-', "%2D")] {
+            let text = format!("{{\"an acme-x\": \"{spelling}\"}} acme-0123");
+            for size in [1, 2, 5, 1000] {
+                let mut scrubber = Scrubber::new(Arc::clone(&needles));
+                let mut out: Vec<u8> = text
+                    .as_bytes()
+                    .chunks(size)
+                    .flat_map(|piece| scrubber.push(piece))
+                    .collect();
+                out.extend(scrubber.end());
+                let masked = text.replace(&spelling, &"*".repeat(spelling.len()));
+                assert_eq!(String::from_utf8(out).unwrap(), masked, "{size}");
             }
         }
     }

@@ -126,6 +126,7 @@ fn number(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::pattern::Patterns;
     use crate::base::secret::SecretText;
 
     #[test]
@@ -138,7 +139,10 @@ mod tests {
         stream.extend(vec![b's'; 300]);
         stream.extend([0x89, 0]);
         for size in [1, 5, 4096] {
-            let needles = Arc::new(Needles::new(&[SecretText::new(key.to_owned())]));
+            let needles = Arc::new(Needles::new(
+                &[SecretText::new(key.to_owned())],
+                Arc::new(Patterns::new(&[]).unwrap()),
+            ));
             let mut frames = Frames::new(needles, Box::new(|_| {}));
             let out: Vec<u8> = stream.chunks(size).flat_map(|piece| frames.push(piece)).collect();
             let masked = text.replace(key, &"*".repeat(key.len()));

@@ -18,6 +18,7 @@ use super::passage::{self, Asked, Passage};
 use super::resolve::refused;
 use super::stream::OpenStream;
 use crate::base::id::{CredentialId, EventId, LeaseId, PrincipalId};
+use crate::base::pattern::Patterns;
 use crate::base::secret::{SecretBytes, SecretText};
 use crate::base::time::Ttl;
 use crate::model::event::Committed;
@@ -64,6 +65,8 @@ pub struct Passed {
     pub stream: OpenStream,
     /// Headers that are taken out of the answer.
     pub strip_response: Vec<String>,
+    /// What any key of this vendor looks like, which must not come back either.
+    pub redact: Arc<Patterns>,
     /// What events about this request tell.
     facts: serde_json::Value,
     object: String,
@@ -122,6 +125,7 @@ pub async fn forward(app: &App, context: &Context, wanted: &Wanted<'_>) -> Resul
             headers,
             secrets: several(secret),
             strip_response: manifest.facts().strip_response,
+            redact: manifest.redact(),
             facts: json!({
                 "grant": passage.grant.id,
                 "vendor": wanted.vendor,

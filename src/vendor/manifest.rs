@@ -1,6 +1,7 @@
 //! Manifests: what dekeys must know to make, find, probe and end keys at one vendor, as data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,6 +16,7 @@ use super::tables::{
 };
 use super::template::Text;
 use crate::base::canonical::Digest;
+use crate::base::pattern::Patterns;
 use crate::base::time::Ttl;
 use crate::model::scope::{Name, Scope};
 
@@ -37,6 +39,7 @@ pub struct Manifest {
     pub(crate) proxy: ProxyTable,
     pub(crate) mock: MockTable,
     pub(crate) defects: Vec<Defect>,
+    redact: Arc<Patterns>,
     digest: Digest,
 }
 
@@ -96,6 +99,12 @@ impl Manifest {
         said.or_else(|| self.create.is_some().then_some(RotateMode::CreateThenRevoke))
     }
 
+    /// What keys of this vendor look like: masked in what it answers.
+    #[must_use]
+    pub fn redact(&self) -> Arc<Patterns> {
+        Arc::clone(&self.redact)
+    }
+
     /// What others decide by.
     #[must_use]
     pub fn facts(&self) -> Facts {
@@ -115,7 +124,8 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
         reader.required("root"),
         reader.required("http"),
     );
-    let (scopes, proxy) = (reader.required("scopes"), reader.required("proxy"));
+    let (scopes, proxy) = (reader.required("scopes"), reader.required::<ProxyTable>("proxy"));
+    let redact = redact(reader, proxy.as_ref());
     let (params, expiry, errors) = (
         reader.optional("params"),
         reader.optional("expiry"),
@@ -146,8 +156,16 @@ fn read(reader: &mut Reader<'_>, text: &str) -> Option<Manifest> {
         limits: limits.unwrap_or_default(),
         mock: mock.unwrap_or_default(),
         defects: defects.unwrap_or_default(),
+        redact: Arc::new(redact?),
         digest: Digest::of(text.as_bytes()),
     })
+}
+
+fn redact(reader: &mut Reader<'_>, proxy: Option<&ProxyTable>) -> Option<Patterns> {
+    let list = proxy.map(|proxy| proxy.redact.as_slice()).unwrap_or_default();
+    Patterns::new(list)
+        .map_err(|error| reader.wrong("/proxy/redact", error.to_string(), None))
+        .ok()
 }
 
 /// What a manifest says about its vendor; nothing in it is secret.

@@ -4,5 +4,6 @@ mod bounds;
 mod corpus;
 mod flow;
 mod raw;
+mod redact;
 mod rights;
 mod scene;
