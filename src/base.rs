@@ -11,3 +11,5 @@ pub mod pattern;
 pub mod random;
 pub mod secret;
 pub mod time;
+#[cfg(feature = "server")]
+pub mod trace;

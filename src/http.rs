@@ -35,6 +35,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use crate::base::id::RequestId;
+use crate::base::trace;
 use crate::operations::{Group, Method, Operation, Who, operations};
 use crate::problem::{self, Problem};
 use crate::service::App;
@@ -163,7 +164,17 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
     let since = Instant::now();
     let id = RequestId::new(app.now(), app.random.as_ref());
     // All that is logged while the request is worked on names it.
-    let span = tracing::info_span!("request", request = %id, operation = operation.id, caller = Empty);
+    let trace = trace::request(operation.method.as_str(), operation.path, id, request.headers());
+    let span = trace.in_scope(|| {
+        tracing::info_span!(
+            "request",
+            otel.kind = "internal",
+            otel.name = operation.id,
+            request = %id,
+            operation = operation.id,
+            caller = Empty
+        )
+    });
     let work = async {
         let input = input::read(surface, operation, path, request).await?;
         in_time(surface, operation, input, id).await
@@ -178,6 +189,7 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
         since.elapsed(),
     );
     span.in_scope(|| tell(operation, response.status().as_u16(), code, since.elapsed()));
+    trace::answered(&trace, response.status().as_u16(), code);
     response
 }
 

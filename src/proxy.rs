@@ -28,9 +28,11 @@ use http::{HeaderMap, StatusCode};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use sha2::{Digest as _, Sha256};
+use tracing::{Instrument as _, Span};
 
 use crate::base::egress::{Arriving, EgressError, Flowing};
 use crate::base::id::RequestId;
+use crate::base::trace;
 use crate::model::scope::Name;
 use crate::service::App;
 use crate::service::caller::{Context, Parts, identify_streamed};
@@ -77,14 +79,22 @@ impl Proxy {
 
 async fn serve(State(proxy): State<Proxy>, request: Request) -> Response {
     let id = RequestId::new(proxy.app.now(), proxy.app.random.as_ref());
-    match pass(&proxy, id, request).await {
+    let trace = trace::request(request.method().as_str(), "/p/{vendor}/{path}", id, request.headers());
+    let span = trace.in_scope(|| {
+        tracing::info_span!("request", otel.kind = "internal", otel.name = "forward", request = %id, operation = "forward")
+    });
+    let outcome = pass(&proxy, id, request, &trace).instrument(span.clone()).await;
+    let code = outcome.as_ref().err().map(|error| answer::code(error));
+    let response = match outcome {
         Ok(response) => response,
-        Err(error) => answer::refusal(&proxy.app, id, &error),
-    }
+        Err(error) => span.in_scope(|| answer::refusal(&proxy.app, id, &error)),
+    };
+    trace::answered(&trace, response.status().as_u16(), code);
+    response
 }
 
 /// One request, from its head to the head of its answer.
-async fn pass(proxy: &Proxy, id: RequestId, mut request: Request) -> Result<Response, Error> {
+async fn pass(proxy: &Proxy, id: RequestId, mut request: Request, trace: &Span) -> Result<Response, Error> {
     let upgrade = headers::is_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let (vendor, path) = target(&head)?;
@@ -106,6 +116,7 @@ async fn pass(proxy: &Proxy, id: RequestId, mut request: Request) -> Result<Resp
     for (name, value) in &passed.headers {
         sent.insert(name.clone(), value.clone());
     }
+    trace::go_on(trace, &mut sent);
     if upgrade.is_some() {
         // Packed frames could not be read here.
         sent.remove(header::SEC_WEBSOCKET_EXTENSIONS);

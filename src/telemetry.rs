@@ -3,17 +3,27 @@
 //!
 //! Not protected: JSON escapes only what JSON must (below U+0020); do not print such logs to a terminal unread.
 
+mod export;
+mod hide;
+pub mod trace;
+
 use std::fmt;
 use std::io::IsTerminal as _;
 
 use tracing::Subscriber;
 use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+use crate::base::trace::TARGET;
 use crate::config::{LogConfig, LogFormat, process_env};
+
+pub use trace::{TraceLayer, Traces};
 
 /// Why logs could not be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,16 +34,19 @@ pub enum TelemetryError {
     /// The level is not one.
     #[error("`{0}` is not a log level")]
     Level(String),
+    /// The environment asks for traces in a way that cannot be.
+    #[error("no traces: {0}")]
+    Traces(String),
 }
 
-/// Sets up logs for the whole process, once.
+/// Sets up logs for the whole process, once, and traces beside them.
 ///
 /// # Errors
 /// [`TelemetryError::AlreadySet`] the second time, and a level that cannot be read.
-pub fn init(log: &LogConfig) -> Result<(), TelemetryError> {
+pub fn init(log: &LogConfig, traces: Option<TraceLayer>) -> Result<(), TelemetryError> {
     let terminal = std::io::stderr().is_terminal();
     let colour = terminal && process_env("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = subscriber(log, terminal, colour, std::io::stderr)?;
+    let subscriber = subscriber(log, terminal, colour, std::io::stderr, traces)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)
 }
 
@@ -46,12 +59,16 @@ pub fn subscriber<W>(
     terminal: bool,
     colour: bool,
     writer: W,
+    traces: Option<TraceLayer>,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(&log.level).map_err(|_| TelemetryError::Level(escaped(&log.level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let shown = filter_fn(|metadata| metadata.target() != TARGET).with_max_level_hint(LevelFilter::TRACE);
+    let filter = filter.and(shown);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = Registry::default().with(traces);
     let text = match log.format {
         LogFormat::Auto => terminal,
         LogFormat::Text => true,
@@ -59,20 +76,23 @@ where
     };
     if text {
         let fields = debug_fn(write_field).delimited(" ");
-        Ok(Box::new(builder.with_ansi(colour).fmt_fields(fields).finish()))
+        let lines = lines.with_ansi(colour).fmt_fields(fields);
+        Ok(Box::new(registry.with(lines.with_filter(filter))))
     } else {
-        Ok(Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .finish(),
-        ))
+        let lines = lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .fmt_fields(hide::JsonWithoutTrace::default());
+        Ok(Box::new(registry.with(lines.with_filter(filter))))
     }
 }
 
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if hide::is_hidden(field.name()) {
+        return Ok(());
+    }
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
     }
@@ -123,7 +143,7 @@ mod tests {
             level: level.to_owned(),
         };
         let writer = sink.clone();
-        let subscriber = subscriber(&log, terminal, false, move || writer.clone()).unwrap();
+        let subscriber = subscriber(&log, terminal, false, move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(subscriber, write);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -163,6 +183,32 @@ mod tests {
     }
 
     #[test]
+    fn lines_do_not_show_what_is_for_traces() {
+        let say = || {
+            let step = tracing::info_span!(target: TARGET, "step", otel.kind = "internal");
+            let request = tracing::info_span!(
+                "request",
+                otel.kind = "internal",
+                otel.name = "resolve",
+                request = "req_1"
+            );
+            let _entered = (request.entered(), step.entered());
+            tracing::info!(count = 3, "hello");
+        };
+        for (format, told) in [
+            (LogFormat::Text, "request=req_1"),
+            (LogFormat::Json, "\"request\":\"req_1\""),
+        ] {
+            let line = logged(format, false, "info", say);
+            assert!(
+                line.contains(told) && !line.contains("otel") && !line.contains("step"),
+                "{line}"
+            );
+            assert!(!line.contains("  count") && !line.contains("{ "), "{line}");
+        }
+    }
+
+    #[test]
     fn the_level_filters() {
         let say = || {
             tracing::info!("quiet");
@@ -178,13 +224,13 @@ mod tests {
             format: LogFormat::Json,
             level: "error".to_owned(),
         };
-        let first = init(&log);
+        let first = init(&log, None);
         assert!(first.is_ok() || first == Err(TelemetryError::AlreadySet));
-        assert_eq!(init(&log), Err(TelemetryError::AlreadySet));
+        assert_eq!(init(&log, None), Err(TelemetryError::AlreadySet));
         let log = LogConfig {
             level: "dekeys=[".to_owned(),
             ..log
         };
-        assert_eq!(init(&log), Err(TelemetryError::Level("dekeys=[".to_owned())));
+        assert_eq!(init(&log, None), Err(TelemetryError::Level("dekeys=[".to_owned())));
     }
 }

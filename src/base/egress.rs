@@ -19,9 +19,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::tls::Version;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use url::{Host, Url};
 use zeroize::Zeroize;
 
+use super::trace::TARGET;
 pub use address::{InvalidNetwork, Network, is_public};
 pub use failure::EgressError;
 pub use stream::{Arriving, BodyError, Flowing};
@@ -155,6 +158,16 @@ impl Egress {
     /// [`EgressError`]; [`EgressError::sent`] tells whether the request may have reached the peer.
     pub async fn send(&self, mut outgoing: Outgoing) -> Result<Incoming, EgressError> {
         self.check(&outgoing.url)?;
+        let span = span(&outgoing.method, &outgoing.url);
+        let outcome = self.sent(&mut outgoing).instrument(span.clone()).await;
+        told(
+            &span,
+            outcome.as_ref().map(|incoming| incoming.status).map_err(|error| *error),
+        );
+        outcome
+    }
+
+    async fn sent(&self, outgoing: &mut Outgoing) -> Result<Incoming, EgressError> {
         let body = std::mem::take(&mut outgoing.body);
         let mut request = self
             .client
@@ -166,6 +179,38 @@ impl Egress {
         }
         let response = request.send().await.map_err(|error| EgressError::of(&error))?;
         read(response, outgoing.max_body).await
+    }
+}
+
+/// The span of one call. Of the address only host and port are told: paths and queries may hold a key.
+fn span(method: &Method, url: &Url) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        "http",
+        otel.kind = "client",
+        otel.name = method.as_str(),
+        http.request.method = method.as_str(),
+        server.address = url.host_str().unwrap_or_default(),
+        server.port = url.port_or_known_default().unwrap_or_default(),
+        http.response.status_code = Empty,
+        "error.type" = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// How the call ended.
+fn told(span: &Span, outcome: Result<u16, EgressError>) {
+    match outcome {
+        Ok(status) => {
+            span.record("http.response.status_code", i64::from(status));
+            if status >= 400 {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        Err(error) => {
+            span.record("error.type", error.word());
+            span.record("otel.status_code", "ERROR");
+        }
     }
 }
 

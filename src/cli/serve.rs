@@ -9,11 +9,11 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Format;
-use crate::config::{self, Flags};
+use crate::config::{self, Flags, LogConfig, LogFormat};
 use crate::setup::server::{self, Server};
 use crate::setup::stage::{self, PRIM, Stage};
 use crate::setup::unseal_from;
-use crate::telemetry;
+use crate::telemetry::{self, Traces};
 
 /// What `serve` takes. Whatever is absent comes from the environment, the file, or the default.
 #[derive(Debug, Clone, Default, Args)]
@@ -89,10 +89,7 @@ pub(crate) fn run(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Fai
 }
 
 async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(), Failure> {
-    // Logs that cannot be set up are no reason not to serve.
-    if let Err(error) = telemetry::init(&config.log) {
-        context.say(&format!("no logs: {error}"))?;
-    }
+    let traces = telling(&config.log, context)?;
     server::harden();
     let server = Server::start(config).await?;
     let unsealed = match unseal_from(&server.app, config).await {
@@ -109,11 +106,41 @@ async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(),
     server::until_stopped().await;
     context.say("stopping")?;
     server.stop().await;
+    end(traces).await;
     Ok(())
+}
+
+/// Sets up logs and traces. What cannot be set up is said, and is no reason not to serve.
+fn telling(log: &LogConfig, context: &mut Context<'_>) -> Result<Option<Traces>, Failure> {
+    let traces = match Traces::from_env(&context.world.env) {
+        Ok(traces) => traces,
+        Err(error) => {
+            context.say(&error.to_string())?;
+            None
+        }
+    };
+    let (traces, layer) = traces.unzip();
+    if let Err(error) = telemetry::init(log, layer) {
+        context.say(&format!("no logs: {error}"))?;
+    }
+    Ok(traces)
+}
+
+/// What is left of the traces goes out before the process ends.
+async fn end(traces: Option<Traces>) {
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
 }
 
 /// A throw-away test instance: demo vendor, simulated payments, an approved policy, a prim.
 async fn dev(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    // It says what it has to say on standard output; traces go where the environment wants them.
+    let quiet = LogConfig {
+        format: LogFormat::Auto,
+        level: "off".to_owned(),
+    };
+    let traces = telling(&quiet, context)?;
     let data_dir = args.database.data_dir.clone().unwrap_or_else(stage::temporary_dir);
     let wanted = args.port.unwrap_or(8402);
     let stage = Stage::ready(data_dir, SocketAddr::from(([127, 0, 0, 1], wanted))).await?;
@@ -134,6 +161,7 @@ async fn dev(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Failure>
     }
     server::until_stopped().await;
     stage.server.stop().await;
+    end(traces).await;
     Ok(())
 }
 

@@ -28,6 +28,11 @@ pub(super) fn refusal(app: &App, id: RequestId, error: &Error) -> Response {
     response
 }
 
+/// The problem's code.
+pub(super) fn code(error: &Error) -> &'static str {
+    Problem::from(error).code.code
+}
+
 fn of(app: &App, id: RequestId, problem: &Problem) -> Response {
     let body = problem.to_json(Some(id), &app.public_url).to_string();
     let mut response = Response::new(Body::from(body));

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tracing::Instrument as _;
 
 use super::ask::Next;
 use super::caller::Context;
@@ -155,7 +156,8 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
         return Err(Error::PaymentConflict);
     }
     let (app, failed) = (app.clone(), Box::new(demand.required(None)));
-    let task = tokio::spawn(async move { purchase::paid(&app, &context, order, offered, failed).await });
+    let task =
+        tokio::spawn(async move { purchase::paid(&app, &context, order, offered, failed).await }.in_current_span());
     task.await.map_err(Error::internal)?
 }
 
@@ -236,7 +238,7 @@ async fn by_credit(
         return Err(Error::PaymentConflict);
     }
     let app = app.clone();
-    let task = tokio::spawn(async move { credit::spend(&app, &context, order, price).await });
+    let task = tokio::spawn(async move { credit::spend(&app, &context, order, price).await }.in_current_span());
     task.await.map_err(Error::internal)?
 }
 
@@ -317,11 +319,11 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
     let mut events: Vec<Event> = created.into_iter().collect();
     events.push(app.event(&context, "grant.requested", &grant.id, grant_facts(&grant)));
     let app = app.clone();
-    let task = tokio::spawn(async move {
+    let work = async move {
         let made = provision_all(&app, tx, events, &grant, &order.deal.lives).await?;
         finish(&app, &context, grant, made, None).await
-    });
-    task.await.map_err(Error::internal)?
+    };
+    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
 }
 
 /// The grant that the same idempotency key stands for already; if none, it stands for this one from now on.

@@ -1,6 +1,8 @@
 //! The first use of a grant item by a prim, or by dekeys itself: a key is made for it, and goes on record together
 //! with the release that waits for it.
 
+use tracing::Instrument as _;
+
 use super::App;
 use super::error::Error;
 use super::provision::{self, Saved};
@@ -36,12 +38,12 @@ pub(super) async fn issue(
     kind: &'static str,
 ) -> Result<Issued, Error> {
     let app = app.clone();
-    let task = tokio::spawn(async move {
+    let work = async move {
         let outcome = now(&app, lease, credential, proof, kind).await;
         app.announce_lease();
         outcome
-    });
-    task.await.map_err(Error::internal)?
+    };
+    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
 }
 
 async fn now(

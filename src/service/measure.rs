@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
 use super::error::Error;
 use super::{App, Parts, schedule};
+use crate::base::trace::TARGET;
 use crate::metrics::{Answered, Figures, Metrics, StoredFigures};
 use crate::model::event::Event;
 use crate::model::scope::Name;
@@ -84,16 +88,35 @@ impl App {
         work: impl Future<Output = Result<T, VendorFailure>>,
     ) -> Result<T, VendorFailure> {
         let since = Instant::now();
-        let outcome = work.await;
+        let span = tracing::info_span!(
+            target: TARGET,
+            "vendor",
+            otel.kind = "internal",
+            otel.name = %format_args!("vendor.{call}"),
+            dekeys.vendor = %vendor,
+            dekeys.outcome = Empty,
+        );
+        let outcome = work.instrument(span.clone()).await;
         let answered = match outcome.as_ref().map_err(|failure| failure.class) {
             Ok(_) => Answered::Ok,
             Err(FailureClass::Auth) => Answered::Unauthorized,
             Err(FailureClass::Retryable | FailureClass::Unknown) => Answered::Unavailable,
             Err(_) => Answered::Refused,
         };
+        span.record("dekeys.outcome", answered.as_str());
         self.metrics().called(vendor, call, answered, since.elapsed());
         outcome
     }
+}
+
+/// The span of one step at the payment rail: `verify`, `settle`.
+pub(super) fn rail(step: &'static str) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        "payment",
+        otel.kind = "internal",
+        otel.name = %format_args!("payment.{step}")
+    )
 }
 
 /// The outcome of a resolve as a label.

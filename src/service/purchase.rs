@@ -2,13 +2,14 @@
 //! before the keys exist; nothing is given before the money moved; what is not known is looked for, never asked twice.
 
 use serde_json::json;
+use tracing::Instrument as _;
 
 use super::buy::{Bought, Made, Order, Presented, activate, again, finish, new_grant, provision_all};
 use super::caller::Context;
 use super::error::Error;
 use super::offer::Deal;
 use super::provision::{self, Saved};
-use super::{App, budget, credit, demand, owner, prepaid, trust};
+use super::{App, budget, credit, demand, measure, owner, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::event::Event;
@@ -41,7 +42,7 @@ pub(super) async fn paid(
     if let Claimed::Before(purchase) = claim(app, context, &order, &offered, Keep::No).await? {
         return before(app, context, &order, *purchase, required).await;
     }
-    match rail.verify(&offered).await {
+    match rail.verify(&offered).instrument(measure::rail("verify")).await {
         Verify::Valid { .. } => {}
         Verify::Invalid(reason) => {
             return Err(Error::PaymentInvalid {
@@ -56,7 +57,7 @@ pub(super) async fn paid(
         Claimed::Ours(purchase, grant) => (*purchase, *grant),
         Claimed::Before(purchase) => return before(app, context, &order, *purchase, required).await,
     };
-    match rail.verify(&offered).await {
+    match rail.verify(&offered).instrument(measure::rail("verify")).await {
         Verify::Valid { payer } if payer.to_lowercase() == purchase.payer => {}
         Verify::Valid { .. } => {
             release(app, &purchase, &grant, "the rail names another payer").await?;
@@ -125,7 +126,7 @@ async fn held(
     // Told before it is true, never after: a 202 too many is looked up, a lost one is paid twice.
     context.charging.begins(grant.id);
     let purchase = settling(app, context, purchase, made).await?;
-    match rail.settle(offered).await {
+    match rail.settle(offered).instrument(measure::rail("settle")).await {
         Settle::Done { transaction } => {
             let id = grant.id;
             let finished = finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await;

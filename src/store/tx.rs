@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use sqlx::{Postgres, Sqlite, Transaction};
+use tracing::Instrument as _;
 
 use super::connect::Pools;
 use super::dialect::{self, Text};
@@ -11,6 +12,7 @@ use super::set::Set;
 use super::statement::{Cells, Record, Statement};
 use super::{Engine, Store, StoreError};
 use crate::base::id::EventId;
+use crate::base::trace::TARGET;
 use crate::model::event::{Committed, Event};
 
 /// A transaction that only reads. It sees the rows as they were at one moment.
@@ -138,8 +140,18 @@ impl Tx {
         if let Some(release) = releases.iter().find(unrecorded) {
             return Err(StoreError::ReleaseWithoutEvent(release.event));
         }
-        self.append(events).await?;
-        self.finish(events).await?;
+        let span = tracing::info_span!(
+            target: TARGET,
+            "store.write",
+            otel.kind = "internal",
+            dekeys.write = "commit",
+            dekeys.events = events.len()
+        );
+        let written = async {
+            self.append(events).await?;
+            self.finish(events).await
+        };
+        written.instrument(span).await?;
         let committed = |release: &Release| Committed::new(release.event, release.object.clone(), release.version);
         Ok(releases.iter().map(committed).collect())
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 pub use super::ask::{
     ForwardKey, Forwarding, Refusal, ResolveAsk, ResolveOutcome, RevokeAsk, RevokeOutcome, RevokeTarget,
@@ -16,6 +17,7 @@ pub use super::ask::{
 use super::batch::{self, Done};
 use super::{Store, StoreError};
 use crate::base::time::Clock;
+use crate::base::trace::TARGET;
 
 /// How many resolves may wait.
 const HOT_LANE: usize = 1024;
@@ -72,7 +74,7 @@ impl Writer {
         let nonce = ask.nonce.iter().flat_map(|(holder, nonce, _)| [holder, nonce]);
         let forward = ask.forward.iter().flat_map(|forward| [&forward.method, &forward.rule]);
         refuse_nul(nonce.chain(&ask.revocation_ids).chain([&ask.actor]).chain(forward))?;
-        wait(&self.hot, ask).await
+        wait(&self.hot, ask).instrument(written("resolve")).await
     }
 
     /// Ends a lease or a grant. Once this has answered, no resolve gets what it ended.
@@ -82,7 +84,7 @@ impl Writer {
     /// revoked now.
     pub async fn revoke(&self, ask: RevokeAsk) -> Result<RevokeOutcome, StoreError> {
         refuse_nul([&ask.actor, &ask.kind])?;
-        wait(&self.reserved, ask).await
+        wait(&self.reserved, ask).instrument(written("revoke")).await
     }
 
     /// Finishes what waits, then ends the task. Later asks get [`StoreError::Stopped`].
@@ -102,6 +104,11 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").finish_non_exhaustive()
     }
+}
+
+/// The span of one ask, from the lane to the commit of its batch.
+fn written(what: &'static str) -> Span {
+    tracing::info_span!(target: TARGET, "store.write", otel.kind = "internal", dekeys.write = what)
 }
 
 async fn wait<A, O>(lane: &mpsc::Sender<Waiting<A, O>>, ask: A) -> Result<O, StoreError> {

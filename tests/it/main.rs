@@ -57,6 +57,8 @@ mod support;
 #[cfg(test)]
 mod token;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod vault;
 #[cfg(test)]
 mod vendor;

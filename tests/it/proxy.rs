@@ -7,3 +7,4 @@ mod raw;
 mod redact;
 mod rights;
 mod scene;
+mod traces;

@@ -3,6 +3,7 @@
 
 pub(crate) mod database;
 pub(crate) mod metrics;
+pub(crate) mod process;
 pub(crate) mod purse;
 pub(crate) mod session;
 

@@ -37,6 +37,18 @@ pub enum EgressError {
 }
 
 impl EgressError {
+    /// One word for it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Connect => "connect",
+            Self::Timeout { .. } => "timeout",
+            Self::TooLarge { .. } => "too_large",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
     /// Whether the request may have reached the peer, so that its effect is unknown.
     #[must_use]
     pub const fn sent(&self) -> bool {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use hyper::body::{Body, Bytes};
+use tracing::Instrument as _;
 use url::Url;
 
-use super::{Egress, EgressError, check};
+use super::{Egress, EgressError, check, span, told};
 
 /// The longest that one flowing call may take, whatever its caller says.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -71,6 +72,19 @@ impl Egress {
         B: Body<Data = Bytes, Error = BodyError> + Send + Sync + 'static,
     {
         check(&self.reach, &flowing.url)?;
+        let span = span(&flowing.method, &flowing.url);
+        let outcome = self.begin(flowing).instrument(span.clone()).await;
+        told(
+            &span,
+            outcome.as_ref().map(|arriving| arriving.status).map_err(|error| *error),
+        );
+        outcome
+    }
+
+    async fn begin<B>(&self, flowing: Flowing<B>) -> Result<Arriving, EgressError>
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Send + Sync + 'static,
+    {
         let client = if flowing.upgrade { &self.plain } else { &self.client };
         let mut request = client
             .request(flowing.method, flowing.url)

@@ -46,7 +46,7 @@ fn the_key_of_a_vendor_is_nowhere_but_with_its_prim() {
     };
     let logs = || {
         let writer = sink.clone();
-        let subscriber = telemetry::subscriber(&log, false, false, move || writer.clone());
+        let subscriber = telemetry::subscriber(&log, false, false, move || writer.clone(), None);
         tracing::Dispatch::new(subscriber.unwrap())
     };
     let dispatch = logs();
