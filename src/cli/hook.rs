@@ -75,6 +75,7 @@ pub(crate) async fn mock(
     vendor: &Name,
     manifest: Option<&str>,
     listen: &str,
+    params: &[(String, String)],
     context: &mut Context<'_>,
 ) -> Result<(), Failure> {
     let manifest = mock::manifest(vendor, manifest).map_err(|why| {
@@ -88,8 +89,15 @@ pub(crate) async fn mock(
     let listen = listen
         .parse()
         .map_err(|_| Failure::usage(format!("`{listen}` is not an address"), "--listen 127.0.0.1:0"))?;
+    let facts = manifest.facts().params;
+    let asked: Vec<Asked> = facts
+        .into_iter()
+        .map(|param| (param.name, param.sample, param.optional))
+        .collect();
+    parameters(vendor, &asked, params)?;
     let options = MockOptions {
         listen,
+        params: params.to_vec(),
         ..MockOptions::default()
     };
     let started = mock::MockVendor::start(&manifest, options).await;
@@ -104,6 +112,28 @@ pub(crate) async fn mock(
         json!({ "object": "mock_vendor", "vendor": vendor, "url": running.url().as_str(), "root_fields": fields });
     context.print(&format!("{facts}\n"))?;
     setup::server::until_stopped().await;
+    Ok(())
+}
+
+/// A parameter that a manifest has: its name, a made-up value, and whether it may be left out.
+type Asked = (String, String, bool);
+
+/// Whether these are the parameters that the manifest has.
+fn parameters(vendor: &Name, asked: &[Asked], given: &[(String, String)]) -> Result<(), Failure> {
+    let flags = asked
+        .iter()
+        .map(|(name, sample, _)| format!(" --param {name}={sample}"));
+    let fix = format!("dekeys vendor mock {vendor}{}", flags.collect::<Vec<_>>().concat());
+    for (name, _, optional) in asked {
+        if !optional && !given.iter().any(|(known, _)| known == name) {
+            return Err(Failure::usage(format!("{vendor} has the parameter `{name}`"), fix));
+        }
+    }
+    for (name, _) in given {
+        if !asked.iter().any(|(known, ..)| known == name) {
+            return Err(Failure::usage(format!("{vendor} has no parameter `{name}`"), fix));
+        }
+    }
     Ok(())
 }
 

@@ -59,7 +59,8 @@ pub(crate) enum Vendor {
         name: Name,
     },
     /// Run a vendor that is none, on this machine, to try a manifest
-    #[command(after_help = "Example: dekeys vendor mock demo --listen 127.0.0.1:9100")]
+    #[command(after_help = "Example: dekeys vendor mock demo --listen 127.0.0.1:9100\n\
+        Example: dekeys vendor mock deepgram --param project=6f1c2e3a-1b2c-4d5e-8f90-123456789abc")]
     Mock {
         /// The vendor whose manifest it follows
         name: Name,
@@ -69,6 +70,9 @@ pub(crate) enum Vendor {
         /// Where it listens
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
         listen: String,
+        /// A parameter of the manifest. Repeat
+        #[arg(long = "param", value_name = "NAME=VALUE", value_parser = super::serve::pair)]
+        params: Vec<(String, String)>,
     },
 }
 
@@ -179,9 +183,14 @@ pub(crate) async fn run(verb: &Vendor, context: &mut Context<'_>) -> Result<(), 
             let failure = Failure::new("vendor_refused", exit::FAILED, what, fix);
             Err(failure.because(text(&answer, "/trouble")))
         }
-        Vendor::Mock { name, manifest, listen } => {
+        Vendor::Mock {
+            name,
+            manifest,
+            listen,
+            params,
+        } => {
             let manifest = manifest.as_deref().map(|path| context.read_text(path)).transpose()?;
-            hook::mock(name, manifest.as_deref(), listen, context).await
+            hook::mock(name, manifest.as_deref(), listen, params, context).await
         }
     }
 }
