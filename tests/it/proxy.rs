@@ -7,4 +7,5 @@ mod raw;
 mod redact;
 mod rights;
 mod scene;
+mod shared;
 mod traces;
