@@ -3,6 +3,9 @@
 use crate::base::canonical::Canonical;
 use crate::base::id::InstanceId;
 
+/// The longest secret that is kept: 64 KiB. Service account files are about 3 KiB.
+pub const MAX_SECRET: usize = 64 * 1024;
+
 /// A value the vault sealed. Self-describing: which key wraps its data key stands inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);

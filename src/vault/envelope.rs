@@ -19,10 +19,7 @@ use super::keyring::{Kek, KekId, Keys};
 use super::primitive::{self, Aead, WRAPPED};
 use crate::base::random::{self, Random};
 use crate::base::secret::SecretBytes;
-use crate::model::sealed::{Place, Sealed};
-
-/// The longest secret that is sealed: 64 KiB. Service account files are about 3 KiB.
-pub(super) const MAX_SECRET: usize = 64 * 1024;
+use crate::model::sealed::{MAX_SECRET, Place, Sealed};
 
 const FORMAT: u8 = 1;
 /// Format and KEK id.

@@ -21,6 +21,7 @@ use crate::base::random::Random;
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::scope::Scope;
+use crate::model::sealed::MAX_SECRET;
 
 impl Declared {
     pub(super) async fn create(
@@ -132,7 +133,9 @@ impl Declared {
         // A vendor that takes our secret need not answer anything.
         let body = body.or_else(|| table.generate.is_some().then(|| Wiped(Value::Null)));
         let body = body.ok_or_else(|| unread(&left))?;
-        let secret = made::secret(table, &body.0, values).ok_or_else(|| unread(&left))?;
+        // One that cannot be kept is as good as none.
+        let secret = made::secret(table, &body.0, values).filter(|secret| secret.len() <= MAX_SECRET);
+        let secret = secret.ok_or_else(|| unread(&left))?;
         let vendor_key_id = match (left, table.id_from) {
             (Existence::Yes(id), _) => id,
             (_, IdFrom::Secret) => key_is_id(&secret),
