@@ -445,6 +445,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/credentials/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate the key that a policy's grants share: by the policy's name, or a credential's id
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["rotateCredential"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deliveries/{id}/replay": {
         parameters: {
             query?: never;
@@ -917,6 +937,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/rotations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Keys that are rotated from time to time, and when each is due
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["listRotations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sessions": {
         parameters: {
             query?: never;
@@ -1231,6 +1271,26 @@ export interface paths {
          */
         put: operations["connectVendor"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vendors/{name}/rotate-root": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace a root credential: by the vendor's API, or by one that somebody made there
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["rotateRoot"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1607,6 +1667,34 @@ export interface components {
             unified: string;
         };
         Digest: string;
+        /** @description A key that is rotated from time to time, and when. */
+        DueView: {
+            /** @description When it was made. */
+            created: components["schemas"]["Timestamp"];
+            /** @description When it is due. */
+            due: components["schemas"]["Timestamp"];
+            /** @description The current key: a credential, or a root credential. */
+            id: string;
+            /** @description What it is. */
+            kind: components["schemas"]["RotationKind"];
+            /**
+             * Format: int64
+             * @description How many seconds ago that was; 0 when the time is still to come.
+             */
+            late_seconds: number;
+            /** @description How it is rotated; absent where people do it. */
+            mode?: components["schemas"]["RotateMode"] | null;
+            /** @description What it is called: the policy whose grants share it, or the vendor. */
+            name: components["schemas"]["Name"];
+            /** @description Always `due_rotation`. */
+            object: string;
+            /** @description Where its last rotation stands. */
+            state?: components["schemas"]["RotationState"] | null;
+            /** @description The last trouble with it. */
+            trouble?: string | null;
+            /** @description The vendor. */
+            vendor: components["schemas"]["Name"];
+        };
         /** @description What a change does to what is possible. */
         Effect: "wider" | "narrower" | "other";
         /** @description Why something is ended. */
@@ -1983,24 +2071,57 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List10: {
+            /** @description The entries, newest first. */
+            data: components["schemas"]["EventView"][];
+            /** @description Whether older ones follow. */
+            has_more: boolean;
+            /** @description Always `list`. */
+            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
+        };
+        /** @description A page of a list. */
+        List11: {
             /** @description The entries, newest first. */
             data: components["schemas"]["WebhookView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
-        List11: {
+        List12: {
             /** @description The entries, newest first. */
             data: components["schemas"]["DeliveryView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List2: {
@@ -2010,6 +2131,12 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List3: {
@@ -2019,6 +2146,12 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List4: {
@@ -2028,6 +2161,12 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List5: {
@@ -2037,6 +2176,12 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List6: {
@@ -2046,6 +2191,12 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List7: {
@@ -2055,24 +2206,42 @@ export interface components {
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description A page of a list. */
         List8: {
+            /** @description The entries, newest first. */
+            data: components["schemas"]["DueView"][];
+            /** @description Whether older ones follow. */
+            has_more: boolean;
+            /** @description Always `list`. */
+            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
+        };
+        /** @description A page of a list. */
+        List9: {
             /** @description The entries, newest first. */
             data: components["schemas"]["PrincipalView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
             object: string;
-        };
-        /** @description A page of a list. */
-        List9: {
-            /** @description The entries, newest first. */
-            data: components["schemas"]["EventView"][];
-            /** @description Whether older ones follow. */
-            has_more: boolean;
-            /** @description Always `list`. */
-            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
         };
         /** @description Whether this instance may touch the world. */
         Mode: "test" | "live";
@@ -2418,10 +2587,66 @@ export interface components {
             /** @description Always `revocations`. */
             object: string;
         };
-        /** @description A request for a new key. */
+        /** @description How a key is to be rotated. */
         RotateAsk: {
+            /**
+             * @description How long the key before may be used beside the new one, at most 24 h; as configured if absent. It ends sooner
+             *     once nothing is under way with it, where dekeys can see that.
+             * @default null
+             */
+            grace: components["schemas"]["Ttl"] | null;
+            /**
+             * @description The key before, and those before it, may not be used any more once the new one is current: it leaked.
+             * @default false
+             */
+            revoke_previous: boolean;
+        };
+        /** @description A request for a new key. */
+        RotateAsk2: {
             /** @description Which. */
             kind: components["schemas"]["KeyKind"];
+        };
+        /** @description How a vendor lets a key in use be replaced. */
+        RotateMode: "create_then_revoke" | "two_slot" | "vendor_overlap" | "in_place";
+        RotationId: string;
+        /** @description What is rotated. */
+        RotationKind: "credential" | "root";
+        /** @description Where a rotation stands. */
+        RotationState: "pending_intent" | "pending_created" | "pending_tested" | "promoted" | "overlap" | "old_revoking" | "done" | "failed";
+        /** @description A rotation as operators see it. */
+        RotationView: {
+            /** @description Who asked: `schedule`, or a name. */
+            by: string;
+            /** @description When it was begun. */
+            created: components["schemas"]["Timestamp"];
+            /** @description When it came to its end. */
+            ended?: components["schemas"]["Timestamp"] | null;
+            /** @description The id. */
+            id: components["schemas"]["RotationId"];
+            /** @description What is rotated. */
+            kind: components["schemas"]["RotationKind"];
+            /** @description Whether this instance is live. */
+            livemode: boolean;
+            /** @description How. */
+            mode: components["schemas"]["RotateMode"];
+            /** @description The key after. */
+            new: string;
+            /** @description Always `rotation`. */
+            object: string;
+            /** @description The key before. */
+            old: string;
+            /** @description The policy whose grants share the key. */
+            policy?: components["schemas"]["Name"] | null;
+            /** @description Until when the key before may be used at the latest; it may have ended already. */
+            previous_until?: components["schemas"]["Timestamp"] | null;
+            /** @description When the new key became the current one. */
+            promoted?: components["schemas"]["Timestamp"] | null;
+            /** @description Where it stands. */
+            state: components["schemas"]["RotationState"];
+            /** @description The last trouble. */
+            trouble?: string | null;
+            /** @description The vendor. */
+            vendor: components["schemas"]["Name"];
         };
         Scope: string;
         /** @description Whether keys can be used. */
@@ -4577,7 +4802,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List9"];
+                    "application/json": components["schemas"]["List10"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -5110,6 +5335,149 @@ export interface operations {
             };
             /** @description internal */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotateCredential: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RotateAsk"];
+            };
+        };
+        responses: {
+            /** @description Rotate the key that a policy's grants share: by the policy's name, or a credential's id */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotationView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description rotation_failed, vendor_not_connected */
+            502: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7588,7 +7956,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List8"];
+                    "application/json": components["schemas"]["List9"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -8468,6 +8836,116 @@ export interface operations {
             };
         };
     };
+    listRotations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Keys that are rotated from time to time, and when each is due */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List8"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     openSession: {
         parameters: {
             query?: never;
@@ -8829,7 +9307,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RotateAsk"];
+                "application/json": components["schemas"]["RotateAsk2"];
             };
         };
         responses: {
@@ -10400,6 +10878,156 @@ export interface operations {
             };
         };
     };
+    rotateRoot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** @description one that somebody made at the vendor; without it the vendor's API is asked */
+                    fields?: {
+                        [key: string]: string;
+                    } | null;
+                    /** @description how long the one before may be used, such as `1h`; at least a minute, at most 24 h */
+                    grace?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Replace a root credential: by the vendor's API, or by one that somebody made there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotationView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description rotation_failed, vendor_not_connected */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     testVendor: {
         parameters: {
             query?: never;
@@ -10539,7 +11167,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List10"];
+                    "application/json": components["schemas"]["List11"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -11021,7 +11649,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List11"];
+                    "application/json": components["schemas"]["List12"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */

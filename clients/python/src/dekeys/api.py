@@ -308,7 +308,7 @@ How a check ended.
 """
 
 
-class List9(TypedDict):
+class List10(TypedDict):
     """
     A page of a list.
     """
@@ -324,6 +324,11 @@ class List9(TypedDict):
     object: str
     """
     Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
     """
 
 
@@ -476,7 +481,7 @@ class ReportAsk(TypedDict, closed=True):
 RequestId: TypeAlias = str
 
 
-class RotateAsk(TypedDict, closed=True):
+class RotateAsk2(TypedDict, closed=True):
     """
     A request for a new key.
     """
@@ -485,6 +490,27 @@ class RotateAsk(TypedDict, closed=True):
     """
     Which.
     """
+
+
+RotateMode: TypeAlias = Literal['create_then_revoke', 'two_slot', 'vendor_overlap', 'in_place']
+"""
+How a vendor lets a key in use be replaced.
+"""
+
+
+RotationId: TypeAlias = str
+
+
+RotationKind: TypeAlias = Literal['credential', 'root']
+"""
+What is rotated.
+"""
+
+
+RotationState: TypeAlias = Literal['pending_intent', 'pending_created', 'pending_tested', 'promoted', 'overlap', 'old_revoking', 'done', 'failed']
+"""
+Where a rotation stands.
+"""
 
 
 Scope: TypeAlias = str
@@ -808,6 +834,17 @@ class V1VendorsNameRootCredentialPutRequest(TypedDict, closed=True):
     params: NotRequired[dict[str, str]]
 
 
+class V1VendorsNameRotateRootPostRequest(TypedDict, closed=True):
+    fields: NotRequired[dict[str, Any] | None]
+    """
+    one that somebody made at the vendor; without it the vendor's API is asked
+    """
+    grace: NotRequired[str | None]
+    """
+    how long the one before may be used, such as `1h`; at least a minute, at most 24 h
+    """
+
+
 class V1WebhooksPostResponse(WebhookView):
     secret: str
 
@@ -1036,6 +1073,57 @@ class Diff(TypedDict):
     unified: str
     """
     The unified diff of the texts, three lines of context; empty when they are equal.
+    """
+
+
+class DueView(TypedDict):
+    """
+    A key that is rotated from time to time, and when.
+    """
+
+    created: Timestamp
+    """
+    When it was made.
+    """
+    due: Timestamp
+    """
+    When it is due.
+    """
+    id: str
+    """
+    The current key: a credential, or a root credential.
+    """
+    kind: RotationKind
+    """
+    What it is.
+    """
+    late_seconds: int
+    """
+    How many seconds ago that was; 0 when the time is still to come.
+    """
+    mode: NotRequired[RotateMode | None]
+    """
+    How it is rotated; absent where people do it.
+    """
+    name: Name
+    """
+    What it is called: the policy whose grants share it, or the vendor.
+    """
+    object: str
+    """
+    Always `due_rotation`.
+    """
+    state: NotRequired[RotationState | None]
+    """
+    Where its last rotation stands.
+    """
+    trouble: NotRequired[str | None]
+    """
+    The last trouble with it.
+    """
+    vendor: Name
+    """
+    The vendor.
     """
 
 
@@ -1310,7 +1398,7 @@ class LeaseView(TypedDict):
     """
 
 
-class List10(TypedDict):
+class List11(TypedDict):
     """
     A page of a list.
     """
@@ -1327,9 +1415,14 @@ class List10(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
-class List11(TypedDict):
+class List12(TypedDict):
     """
     A page of a list.
     """
@@ -1345,6 +1438,11 @@ class List11(TypedDict):
     object: str
     """
     Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
     """
 
 
@@ -1365,6 +1463,11 @@ class List2(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
 class List3(TypedDict):
@@ -1384,6 +1487,11 @@ class List3(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
 class List4(TypedDict):
@@ -1402,6 +1510,35 @@ class List4(TypedDict):
     object: str
     """
     Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List8(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[DueView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
     """
 
 
@@ -1858,6 +1995,93 @@ class RevocationPage(TypedDict):
     """
 
 
+class RotateAsk(TypedDict, closed=True):
+    """
+    How a key is to be rotated.
+    """
+
+    grace: NotRequired[Ttl | None]
+    """
+    How long the key before may be used beside the new one, at most 24 h; as configured if absent. It ends sooner
+    once nothing is under way with it, where dekeys can see that.
+    """
+    revoke_previous: NotRequired[bool]
+    """
+    The key before, and those before it, may not be used any more once the new one is current: it leaked.
+    """
+
+
+class RotationView(TypedDict):
+    """
+    A rotation as operators see it.
+    """
+
+    by: str
+    """
+    Who asked: `schedule`, or a name.
+    """
+    created: Timestamp
+    """
+    When it was begun.
+    """
+    ended: NotRequired[Timestamp | None]
+    """
+    When it came to its end.
+    """
+    id: RotationId
+    """
+    The id.
+    """
+    kind: RotationKind
+    """
+    What is rotated.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    mode: RotateMode
+    """
+    How.
+    """
+    new: str
+    """
+    The key after.
+    """
+    object: str
+    """
+    Always `rotation`.
+    """
+    old: str
+    """
+    The key before.
+    """
+    policy: NotRequired[Name | None]
+    """
+    The policy whose grants share the key.
+    """
+    previous_until: NotRequired[Timestamp | None]
+    """
+    Until when the key before may be used at the latest; it may have ended already.
+    """
+    promoted: NotRequired[Timestamp | None]
+    """
+    When the new key became the current one.
+    """
+    state: RotationState
+    """
+    Where it stands.
+    """
+    trouble: NotRequired[str | None]
+    """
+    The last trouble.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+
+
 class SessionAsk(TypedDict, closed=True):
     """
     A request for a session.
@@ -2212,6 +2436,11 @@ class List(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
 class List5(TypedDict):
@@ -2230,6 +2459,11 @@ class List5(TypedDict):
     object: str
     """
     Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
     """
 
 
@@ -2250,6 +2484,11 @@ class List6(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
 class List7(TypedDict):
@@ -2269,9 +2508,14 @@ class List7(TypedDict):
     """
     Always `list`.
     """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
 
 
-class List8(TypedDict):
+class List9(TypedDict):
     """
     A page of a list.
     """
@@ -2287,4 +2531,9 @@ class List8(TypedDict):
     object: str
     """
     Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
     """
