@@ -9,7 +9,7 @@ use super::answer::{failure, is_something, json, succeeded, unreadable};
 use super::call::{Call, Proof, no_texts};
 use super::check::is_empty;
 use super::expiry;
-use super::inject::{fields, key_is_id};
+use super::inject::{fields, is_usable, key_is_id};
 use super::made::{self, IdFrom, Poll, Step};
 use super::tables::{As, CreateTable, Encoding, Idempotency, Verb};
 use super::template::{Values, Wiped};
@@ -21,7 +21,6 @@ use crate::base::random::Random;
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::scope::Scope;
-use crate::model::sealed::MAX_SECRET;
 
 impl Declared {
     pub(super) async fn create(
@@ -133,8 +132,8 @@ impl Declared {
         // A vendor that takes our secret need not answer anything.
         let body = body.or_else(|| table.generate.is_some().then(|| Wiped(Value::Null)));
         let body = body.ok_or_else(|| unread(&left))?;
-        // One that cannot be kept is as good as none.
-        let secret = made::secret(table, &body.0, values).filter(|secret| secret.len() <= MAX_SECRET);
+        // One that cannot be kept or put into a request is as good as none.
+        let secret = made::secret(table, &body.0, values).filter(is_usable);
         let secret = secret.ok_or_else(|| unread(&left))?;
         let vendor_key_id = match (left, table.id_from) {
             (Existence::Yes(id), _) => id,

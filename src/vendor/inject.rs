@@ -25,6 +25,7 @@ use super::template::{TemplateError, Text, Values, Wiped, header_value};
 use crate::base::canonical::Digest;
 use crate::base::egress::Origin;
 use crate::base::secret::{SecretBytes, SecretText};
+use crate::model::sealed::MAX_SECRET;
 
 /// Where a root credential may be sent, and how it proves itself there. Sealed with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -454,6 +455,12 @@ pub(super) fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
         }
         from = open + 1;
     }
+}
+
+/// Whether a new key can be kept and put into a request: not too long, and on one line.
+pub(super) fn is_usable(secret: &SecretText) -> bool {
+    let broken = |byte: u8| matches!(byte, b'\r' | b'\n' | 0);
+    secret.len() <= MAX_SECRET && !secret.expose().bytes().any(broken)
 }
 
 /// What stands for the id of a key that is its own id: a digest, since ids are stored and shown.
