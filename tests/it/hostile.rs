@@ -3,6 +3,8 @@
 
 mod json;
 mod load;
+mod tls;
+pub(crate) mod vendor;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 mod bounds;
 mod corpus;
 mod flow;
-mod raw;
+pub(crate) mod raw;
 mod redact;
 mod rights;
 mod scene;

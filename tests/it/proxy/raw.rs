@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 
 /// One request as it came: head and body, byte for byte.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
     /// The values of a header field.
-    pub(super) fn header(&self, name: &str) -> Vec<String> {
+    pub(crate) fn header(&self, name: &str) -> Vec<String> {
         let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
         fields
             .filter(|(field, _)| field.eq_ignore_ascii_case(name))
@@ -25,13 +25,13 @@ impl Asked {
     }
 
     /// The request line.
-    pub(super) fn line(&self) -> &str {
+    pub(crate) fn line(&self) -> &str {
         self.head.lines().next().unwrap_or_default()
     }
 }
 
 /// A piece of an answer.
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// These bytes.
     Bytes(Vec<u8>),
     /// These bytes again and again, until the other side goes away.
@@ -40,6 +40,8 @@ pub(super) enum Piece {
     Hang,
     /// The connection ends here.
     Close,
+    /// It ends without a goodbye (TCP RST).
+    Reset,
     /// Wait until the test says so.
     Until(Arc<tokio::sync::Notify>),
     /// The rest of the request's bytes back as they come.
@@ -49,8 +51,8 @@ pub(super) enum Piece {
 type Script = Arc<dyn Fn(&Asked) -> Vec<Piece> + Send + Sync>;
 
 /// The vendor; ends when dropped.
-pub(super) struct RawVendor {
-    pub(super) address: SocketAddr,
+pub(crate) struct RawVendor {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     script: Arc<Mutex<Script>>,
     task: tokio::task::JoinHandle<()>,
@@ -64,7 +66,7 @@ impl Drop for RawVendor {
 }
 
 impl RawVendor {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -91,45 +93,45 @@ impl RawVendor {
     }
 
     /// What it answers from now on.
-    pub(super) fn answers(&self, script: impl Fn(&Asked) -> Vec<Piece> + Send + Sync + 'static) {
+    pub(crate) fn answers(&self, script: impl Fn(&Asked) -> Vec<Piece> + Send + Sync + 'static) {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
     /// All requests so far.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// Forgets them.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.asked.lock().unwrap().clear();
     }
 
     /// Completes when a connection has ended, from whichever side.
-    pub(super) async fn gone(&mut self) {
+    pub(crate) async fn gone(&mut self) {
         self.gone.recv().await.unwrap();
     }
 }
 
 /// A good JSON answer.
-pub(super) fn ok(body: &str) -> Piece {
+pub(crate) fn ok(body: &str) -> Piece {
     answer(200, "Content-Type: application/json\r\n", body.as_bytes())
 }
 
 /// An answer with its length.
-pub(super) fn answer(status: u16, headers: &str, body: &[u8]) -> Piece {
+pub(crate) fn answer(status: u16, headers: &str, body: &[u8]) -> Piece {
     let mut bytes = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     bytes.extend_from_slice(body);
     Piece::Bytes(bytes)
 }
 
 /// The head of an answer whose body comes in chunks.
-pub(super) fn chunked(headers: &str) -> Piece {
+pub(crate) fn chunked(headers: &str) -> Piece {
     Piece::Bytes(format!("HTTP/1.1 200 X\r\n{headers}Transfer-Encoding: chunked\r\n\r\n").into_bytes())
 }
 
 /// A chunk.
-pub(super) fn chunk(bytes: &[u8]) -> Piece {
+pub(crate) fn chunk(bytes: &[u8]) -> Piece {
     let mut out = format!("{:x}\r\n", bytes.len()).into_bytes();
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
@@ -160,6 +162,10 @@ async fn give(stream: &mut TcpStream, piece: Piece) -> bool {
             false
         }
         Piece::Close => false,
+        Piece::Reset => {
+            stream.set_zero_linger().unwrap();
+            false
+        }
         Piece::Hang => {
             let mut byte = [0u8; 1];
             let _gone = stream.read(&mut byte).await;
