@@ -9,6 +9,7 @@ use super::connect::open_root;
 use super::control::Connected;
 use super::error::Error;
 use crate::base::id::CredentialId;
+use crate::base::money::Money;
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState, vendor_name};
@@ -122,7 +123,7 @@ pub async fn make(
         scopes: credential.scopes.clone(),
         now: app.now(),
         expires: credential.expires,
-        cost_cap: None,
+        cost_cap: cost_cap(app, credential).await?,
         idempotency_key: format!("{}-{}", credential.id, credential.attempt),
     };
     let adapter = Adapter::of(&connected.manifest, app.logins());
@@ -134,6 +135,23 @@ pub async fn make(
             Err(Error::vendor(&credential.vendor, failure))
         }
     }
+}
+
+/// What one key may cost at most, where its grant's policy limits that: the vendor is told, and keeps it. Each key of the
+/// grant has the whole of it, since dekeys does not learn what the keys before have cost.
+async fn cost_cap(app: &App, credential: &Credential) -> Result<Option<Money>, Error> {
+    let mut tx = app.store.read().await?;
+    let (stored, _) = tx.grant(credential.grant).await?.ok_or(Error::NotFound("grant"))?;
+    drop(tx);
+    let grant = app.authentic("grant", stored).await?;
+    let Some(item) = usize::try_from(credential.item)
+        .ok()
+        .and_then(|item| grant.items.get(item))
+    else {
+        return Ok(None);
+    };
+    let in_force = app.policy_version(&item.policy, item.policy_version).await?;
+    Ok(in_force.policy.limits.vendor_cost_per_grant)
 }
 
 /// What became of a made key on its way to the record.

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod conformance;
+mod cost;
 mod life;
 mod openrouter;
 
