@@ -33,7 +33,7 @@ anthropic (PyPI)|anthropic||venv/bin/python clients/use_anthropic.py
 openai (npm)|openrouter|/api/v1|node clients/use_openai.mjs
 @anthropic-ai/sdk (npm)|anthropic||node clients/use_anthropic.mjs"
 
-cp -r "$here/clients" "$here/webhooks.py" "$here/webhooks.mjs" "$here/package.json" "$here/requirements.txt" "$dir"
+cp -r "$here/clients" "$here/biscuit.py" "$here/webhooks.py" "$here/webhooks.mjs" "$here/package.json" "$here/requirements.txt" "$dir"
 [ -e "$dir/venv/installed" ] || {
     python3 -m venv "$dir/venv"
     "$dir/venv/bin/pip" install --quiet --disable-pip-version-check -r "$dir/requirements.txt" >&2
@@ -143,13 +143,55 @@ result=works
 receiver 'standardwebhooks (npm)' "$(cd "$dir" && node -p \
     'JSON.parse(require("fs").readFileSync("node_modules/standardwebhooks/package.json")).version')" "$result"
 
+# A token narrowed by a library that knows nothing of dekeys: the prim it names gets a key, another does not.
+cat >"$work/demo.toml" <<TOML
+name = "compat-demo"
+vendor = "demo"
+scopes = ["echo:read"]
+[who]
+kinds = ["agent"]
+principals = ["agent-compat"]
+[grant]
+max_ttl = "1h"
+max_resolves = 100
+[reveal]
+prims = ["prim-echo"]
+max_lease = "5m"
+[approval]
+grants = "none"
+[approvers]
+from = ["ada", "grace"]
+quorum = 2
+TOML
+as operator policy apply "$work/demo.toml" >"$work/proposed.json" || [ $? -eq 7 ] || fail "policy of demo"
+for approver in ada grace; do
+    as "$approver" approval approve "$(fact proposed approval)" --digest "$(fact proposed digest)" \
+        -c "for the test" >"$work/approved.json"
+done
+as agent grant create dk://demo/echo:read --out-token "$work/demo.token" >"$work/grant.json"
+narrowed() { (cd "$dir" && venv/bin/python biscuit.py "$DEKEYS_ADDR/v1/keys" "$work/demo.token" "$1"); }
+result=works
+{
+    narrowed prim-echo >"$work/narrowed.token" && narrowed prim-other >"$work/other.token" &&
+        as prim-echo resolve dk://demo/echo:read --agent-token "$work/narrowed.token" --reveal >"$work/resolved" &&
+        grep -q demo-key- "$work/resolved" &&
+        ! as prim-echo resolve dk://demo/echo:read --agent-token "$work/other.token" --reveal >"$work/refused" &&
+        ! grep -q demo-key- "$work/refused"
+} 2>"$work/trouble" || { bad=1 result='does not work'; cat "$work/trouble" >&2; }
+tokens="| biscuit-python (PyPI) | $(cd "$dir" && venv/bin/python -c 'import importlib.metadata
+print(importlib.metadata.version("biscuit-python"))') | $result |"
+
 table="| client | version | vendor | result |
 |---|---|---|---|
 $rows"
 receivers="| library | version | result |
 |---|---|---|
 $received"
-printf '%s\n%s' "$table" "$receivers"
+narrowing="| library | version | result |
+|---|---|---|
+$tokens
+"
+printf '%s\n%s\n%s' "$table" "$receivers" "$narrowing"
 if [ -n "$page" ]; then
     cat >"$page" <<MARKDOWN
 # Compatibility
@@ -162,6 +204,9 @@ $table
 Unmodified libraries that check a webhook of dekeys: they take the message, and refuse it with one byte changed.
 
 $receivers
+Unmodified libraries that narrow a token of dekeys: a block pins it to a prim for minutes, that prim gets a key, another none.
+
+$narrowing
 MARKDOWN
 fi
 exit $bad
