@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The longest head that is looked at; the library refuses longer ones by itself.
@@ -144,10 +145,7 @@ impl Framing {
                     };
                 }
                 State::Head | State::Size | State::Trailers => {
-                    let end = bytes
-                        .iter()
-                        .position(|byte| *byte == b'\n')
-                        .map_or(bytes.len(), |at| at + 1);
+                    let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
                     let (line, rest) = bytes.split_at(end);
                     self.line.extend_from_slice(line);
                     bytes = rest;
@@ -208,28 +206,30 @@ fn head(text: &[u8]) -> Option<State> {
     if request.starts_with(b"PRI * HTTP/2.0") {
         return Some(State::Off);
     }
-    if request.contains(&b'#') {
+    if memchr(b'#', request).is_some() {
         return None;
     }
-    let (mut lengths, mut encodings) = (Vec::new(), Vec::new());
+    let mut told = None;
     for line in lines {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        let Some(colon) = memchr(b':', line) else {
             continue;
         };
         let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        match name.trim_ascii().to_ascii_lowercase().as_slice() {
-            b"content-length" => lengths.push(value.to_vec()),
-            b"transfer-encoding" => encodings.push(value.to_ascii_lowercase()),
-            _ => {}
+        let (name, value) = (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii());
+        let said = if name.eq_ignore_ascii_case(b"content-length") {
+            body(value)
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            value.eq_ignore_ascii_case(b"chunked").then_some(State::Size)
+        } else {
+            continue;
+        };
+        // A second word is refused even if it is the same.
+        if told.is_some() {
+            return None;
         }
+        told = Some(said?);
     }
-    match (lengths.as_slice(), encodings.as_slice()) {
-        ([], []) => Some(State::Head),
-        ([], [encoding]) if encoding.as_slice() == b"chunked" => Some(State::Size),
-        ([length], []) => body(length),
-        _ => None,
-    }
+    Some(told.unwrap_or(State::Head))
 }
 
 fn body(length: &[u8]) -> Option<State> {

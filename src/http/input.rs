@@ -198,17 +198,10 @@ impl Input {
         if deeper_than(bytes, DEPTH) {
             return Err(Refused::invalid_json(format!("the JSON nests deeper than {DEPTH}")));
         }
-        // What is no JSON is told as such, whatever else is wrong with it; only then what it holds is read.
-        let whole: &RawValue = serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))?;
-        // A list would be taken for the fields in their order.
-        if !whole.get().starts_with('{') {
-            return Err(Error::invalid("", "the body is not a JSON object").into());
+        match serde_json::from_slice(bytes) {
+            Ok(body) if is_object(bytes) && !holds_nul(bytes) => Ok(body),
+            read => Err(why_not(bytes, read.err())),
         }
-        // PostgreSQL cannot hold it; both engines shall answer alike.
-        if bytes.windows(6).any(|six| six == br"\u0000") {
-            return Err(Error::invalid("", "text may not hold a NUL character").into());
-        }
-        serde_json::from_slice(bytes).map_err(|error| Refused::from_json(&error))
     }
 
     /// A body says that it is JSON, and is not packed.
@@ -285,6 +278,30 @@ impl Input {
         }
         serde_json::from_value(Value::Object(fields)).map_err(|error| Refused::from_json(&error))
     }
+}
+
+/// What is wrong with a body that was not taken. What is no JSON is told as such, whatever else is wrong with it.
+fn why_not(bytes: &[u8], read: Option<serde_json::Error>) -> Refused {
+    if let Err(error) = serde_json::from_slice::<&RawValue>(bytes) {
+        return Refused::from_json(&error);
+    }
+    if !is_object(bytes) {
+        return Error::invalid("", "the body is not a JSON object").into();
+    }
+    match read {
+        Some(error) if !holds_nul(bytes) => Refused::from_json(&error),
+        _ => Error::invalid("", "text may not hold a NUL character").into(),
+    }
+}
+
+/// Whether JSON text is an object. A list would be taken for the fields in their order.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
+}
+
+/// Whether JSON text may hold a NUL. PostgreSQL cannot hold it; both engines shall answer alike.
+fn holds_nul(json: &[u8]) -> bool {
+    json.windows(6).any(|six| six == br"\u0000")
 }
 
 /// Whether JSON text nests deeper than `limit`, without parsing it: brackets outside strings are counted.
