@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Many small allocations in a request; docs/performance.md says what it is worth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     dekeys::cli::run(std::env::args_os())
 }

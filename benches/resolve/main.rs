@@ -18,6 +18,10 @@ use load::Requests;
 use report::{Row, Sample, Table};
 use world::World;
 
+/// As in the product; the floor has it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An outcome of anything here; what goes wrong ends the run.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
