@@ -97,7 +97,7 @@ serve() {
     local data=$2/data
     "$bin" key public "$data/agent.key" -o text >"$work/agent.pub"
     as _ "$data/operator.key" principal create agent-bench --kind agent --public-key "$work/agent.pub" >/dev/null
-    as _ "$data/operator.key" vendor connect acme --manifest "$work/acme.toml" --root-key-file "$work/root" \
+    as _ "$data/operator.key" vendor connect acme --manifest "$work/acme.toml" --field "key=@$work/root" \
         --base-url "http://127.0.0.1:$upstream" >/dev/null
     as _ "$data/operator.key" policy apply "$work/policy.toml" >"$work/proposed.json" || [ $? -eq 7 ]
     for approver in ada grace; do

@@ -6,6 +6,7 @@ use dekeys::mock::Fault;
 use dekeys::payment::Faults;
 use dekeys::setup::stage::PRIM;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::support::database::Intruder;
@@ -286,18 +287,12 @@ async fn credit_cannot_be_written_into_the_database() {
     intruder
         .run("UPDATE purchases SET state = 'paid', nonce = '0x1', settle_first = 1, next_at = 1".to_owned())
         .await;
-    let mut looked = false;
-    for _ in 0..400 {
-        looked = !intruder
-            .rows("SELECT 1 FROM purchases WHERE next_at > 1")
-            .await
-            .is_empty();
-        if looked {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    assert!(looked, "nobody looked");
+    let intruder = Mutex::new(intruder);
+    until("a look at the forged purchase", async || {
+        let looked = "SELECT 1 FROM purchases WHERE next_at > 1";
+        (!intruder.lock().await.rows(looked).await.is_empty()).then_some(())
+    })
+    .await;
     assert!(app.stage.vendor.keys().is_empty());
     app.stop().await;
 }
