@@ -29,6 +29,7 @@ mod manual;
 mod offer;
 mod output;
 mod page;
+mod payment;
 mod policy;
 mod principal;
 mod profile;
@@ -188,6 +189,9 @@ enum Command {
     /// Keys that are out
     #[command(subcommand, after_help = lease::EXAMPLE)]
     Lease(lease::Lease),
+    /// What was paid
+    #[command(subcommand, after_help = payment::EXAMPLE)]
+    Payment(payment::Payment),
     /// Every vendor key ever asked for
     #[command(subcommand, after_help = credential::EXAMPLE)]
     Credential(credential::Credential),
@@ -345,6 +349,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Resolve(args) => resolve::run(args, context).await,
         Command::Inject(args) => inject::run(args, context).await,
         Command::Lease(verb) => lease::run(verb, context).await,
+        Command::Payment(verb) => payment::run(verb, context).await,
         Command::Credential(verb) => credential::run(verb, context).await,
         Command::Policy(verb) => policy::run(verb, context).await,
         Command::Approval(verb) => approval::run(verb, context).await,

@@ -134,6 +134,12 @@ pub struct PaymentConfig {
     pub max_timeout: Ttl,
     /// The simulated rail's ledger; without it `payments.jsonl` in the data directory.
     pub ledger: Option<PathBuf>,
+    /// Where the facilitator is; always there with the rail over HTTP.
+    pub facilitator_url: Option<Url>,
+    /// What the facilitator knows us by.
+    pub facilitator_key_file: Option<PathBuf>,
+    /// A node of the chain, which says what became of payments. Its address may hold a key.
+    pub rpc_url: Option<Url>,
     /// How careful to be.
     pub rules: PaymentRules,
 }
@@ -145,6 +151,8 @@ pub enum Rail {
     Off,
     /// Simulated: signatures are checked, no money moves.
     Sim,
+    /// A facilitator over HTTP.
+    Http,
 }
 
 /// Bounds of the HTTP server.
@@ -256,6 +264,9 @@ impl Default for PaymentConfig {
             pay_to: None,
             max_timeout: Ttl::from_secs(120),
             ledger: None,
+            facilitator_url: None,
+            facilitator_key_file: None,
+            rpc_url: None,
             rules: PaymentRules::default(),
         }
     }
@@ -312,6 +323,7 @@ impl Rail {
         match self {
             Self::Off => "off",
             Self::Sim => "sim",
+            Self::Http => "http",
         }
     }
 }

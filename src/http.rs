@@ -7,6 +7,7 @@ mod guard;
 pub mod input;
 pub mod keys;
 pub mod log;
+pub mod payments;
 pub mod people;
 pub mod policies;
 pub mod resolve;
@@ -275,6 +276,7 @@ async fn dispatch(app: &App, operation: &Operation, context: Context, input: &In
         Group::Log => log::answer(app, operation.id, context, input).await,
         Group::Tokens => tokens::answer(app, operation.id, context, input).await,
         Group::Webhooks => webhooks::answer(app, operation.id, context, input).await,
+        Group::Payments => payments::answer(app, operation.id, context, input).await,
     }
 }
 

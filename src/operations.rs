@@ -58,6 +58,8 @@ pub enum Group {
     Tokens,
     /// Who is told of events.
     Webhooks,
+    /// What was paid.
+    Payments,
 }
 
 impl Group {
@@ -75,6 +77,7 @@ impl Group {
             Self::Log => "log",
             Self::Tokens => "tokens",
             Self::Webhooks => "webhooks",
+            Self::Payments => "payments",
         }
     }
 }

@@ -10,8 +10,11 @@
 
 mod authorization;
 mod binding;
+mod chain;
 mod error;
 mod exact;
+mod facilitator;
+mod facilitator_key;
 mod ledger;
 mod payer;
 mod quote;
@@ -20,8 +23,11 @@ mod sim;
 mod terms;
 
 pub use binding::{Binding, binding, request_digest, signed_request};
+pub use chain::Chain;
 pub use error::PaymentError;
 pub use exact::{Offered, read};
+pub use facilitator::HttpRail;
+pub use facilitator_key::{ApiKey, FacilitatorKey, InvalidKey};
 pub use payer::{payer_address, sign_bound, sign_exact};
 pub use quote::{Outcome, Required, Resource, required, response};
 pub use rail::{Answer, Find, PaymentRail, Settle, Verify};

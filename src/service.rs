@@ -38,6 +38,7 @@ pub mod measure;
 pub mod offer;
 mod owner;
 mod passage;
+pub mod payments;
 mod pool;
 mod prepaid;
 pub mod propose;

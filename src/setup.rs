@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod holder;
 pub mod look;
+mod rail;
 pub mod server;
 pub mod stage;
 
@@ -14,10 +15,10 @@ use crate::base::money::Money;
 use crate::base::random::{OsRandom, Random};
 use crate::base::secret::{SecretBytes, SecretText};
 use crate::base::time::{Clock, SystemClock, Timestamp};
-use crate::config::{Config, Rail};
+use crate::config::Config;
 use crate::model::instance::{Instance, Mode};
 use crate::model::principal::PublicKey;
-use crate::payment::{self, PaymentError, PaymentRail, SimError, SimRail, Terms};
+use crate::payment::{self, PaymentError, SimError};
 use crate::service::error::Error;
 use crate::service::init::Init;
 use crate::service::{App, Parts, unseal};
@@ -50,8 +51,11 @@ pub enum SetupError {
     #[error(transparent)]
     Ledger(#[from] SimError),
     /// Simulated money in a live instance.
-    #[error("a live instance does not take simulated payments; set `payment.rail` to another rail or `off`")]
+    #[error("a live instance does not take simulated payments; set `payment.rail` to `http` or `off`")]
     SimulatedMoney,
+    /// A test instance asked for real money.
+    #[error("a test instance does not take real money: `{0}` is not known as a test network")]
+    RealMoney(String),
     /// Another dekeys has this SQLite database open.
     #[error("another dekeys runs on `{path}`")]
     InUse {
@@ -148,7 +152,7 @@ impl SetupError {
             Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",
             Self::Service(Error::LogBroken | Error::Forged(_)) => "integrity_failed",
             Self::Service(Error::Invalid { .. }) => "invalid_request",
-            Self::SimulatedMoney | Self::Payment(_) | Self::Listen { .. } => "config_invalid",
+            Self::SimulatedMoney | Self::RealMoney(_) | Self::Payment(_) | Self::Listen { .. } => "config_invalid",
             _ => "internal",
         }
     }
@@ -194,11 +198,12 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
     drop(tx);
     let clock = clock.unwrap_or_else(|| Arc::new(SystemClock::starting_at(floor)));
     let random: Arc<dyn Random> = Arc::new(OsRandom);
+    let egress = Egress::new(reach(config, &instance)?)?;
     let parts = Parts {
+        rail: rail::open(config, &instance, &egress, &clock, &random)?,
         writer: Writer::spawn(store.clone(), Arc::clone(&clock)),
         vault: Vault::new(instance.id, Arc::clone(&random)),
-        egress: Egress::new(reach(config, &instance)?)?,
-        rail: rail(config, &instance, &clock)?,
+        egress,
         payment_rules: config.payment.rules,
         rotation_rules: config.rotation,
         checkpoint_copy: Some(
@@ -230,29 +235,6 @@ fn reach(config: &Config, instance: &Instance) -> Result<Reach, SetupError> {
         private_allowed.push(network);
     }
     Ok(Reach::Global { private_allowed })
-}
-
-type Selling = Option<(Arc<dyn PaymentRail>, Terms)>;
-
-fn rail(config: &Config, instance: &Instance, clock: &Arc<dyn Clock>) -> Result<Selling, SetupError> {
-    let payment = &config.payment;
-    if payment.rail == Rail::Off {
-        return Ok(None);
-    }
-    if instance.mode == Mode::Live {
-        return Err(SetupError::SimulatedMoney);
-    }
-    let terms = Terms {
-        network: payment.network.clone(),
-        asset: payment.asset.clone(),
-        asset_name: payment.asset_name.clone(),
-        asset_version: payment.asset_version.clone(),
-        pay_to: payment.pay_to.clone().unwrap_or_default(),
-        max_timeout: payment.max_timeout,
-    };
-    terms.check()?;
-    let rail = SimRail::open(&config.ledger(), &terms, Arc::clone(clock))?;
-    Ok(Some((Arc::new(rail), terms)))
 }
 
 /// Opens the vault with the configured key source, if there is one. Answers whether there was.

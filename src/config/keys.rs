@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use url::Url;
+
 use super::Config;
 use super::value::{
     Bad, account, admin_listen, at_least_one, count, cut, database_url, days, log_format, log_level, network, number,
-    path, payment_timeout, public_url, rail, ranges, rotation, show_size, size, socket, span, words,
+    path, payment_timeout, public_url, rail, ranges, rotation, rpc_url, show_size, size, socket, span, words,
 };
 use crate::base::time::Ttl;
 use crate::model::rotation::RotationRules;
@@ -117,7 +119,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--public-url"),
         default: "",
         meaning: "The address by which others reach this instance, as in `https://dekeys.example.org`.",
-        show: |config| config.public_url.as_ref().map(ToString::to_string).unwrap_or_default(),
+        show: |config| optional_url(config.public_url.as_ref()),
         set: |config, text| {
             config.public_url = Some(public_url(text)?);
             Ok(())
@@ -182,7 +184,7 @@ pub const KEYS: &[Key] = &[
         name: "payment.rail",
         flag: None,
         default: "`off`",
-        meaning: "`off`, or `sim`: signatures are checked, no money moves.",
+        meaning: "`off`; `sim`: signatures are checked, no money moves; or `http`: a facilitator settles.",
         show: |config| config.payment.rail.as_str().to_owned(),
         set: |config, text| {
             config.payment.rail = rail(text)?;
@@ -263,6 +265,39 @@ pub const KEYS: &[Key] = &[
         show: |config| optional(config.payment.ledger.as_ref()),
         set: |config, text| {
             config.payment.ledger = Some(path(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.facilitator_url",
+        flag: None,
+        default: "",
+        meaning: "Where the facilitator is, for the rail `http`: what stands before `/verify` and `/settle`.",
+        show: |config| optional_url(config.payment.facilitator_url.as_ref()),
+        set: |config, text| {
+            config.payment.facilitator_url = Some(public_url(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.facilitator_key_file",
+        flag: None,
+        default: "",
+        meaning: "What the facilitator knows us by: a file with one line `Header: value`, or with the JSON of a Coinbase API key (Ed25519), which signs each request.",
+        show: |config| optional(config.payment.facilitator_key_file.as_ref()),
+        set: |config, text| {
+            config.payment.facilitator_key_file = Some(path(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "payment.rpc_url",
+        flag: None,
+        default: "",
+        meaning: "A node of the chain (JSON-RPC), for the rail `http`: it says what became of payments, and no facilitator is believed without it. Shown without path and query, where providers put a key.",
+        show: |config| shown_origin(config.payment.rpc_url.as_ref()),
+        set: |config, text| {
+            config.payment.rpc_url = Some(rpc_url(text)?);
             Ok(())
         },
     },
@@ -452,6 +487,15 @@ fn from_file(config: &mut Config, text: &str) -> Result<(), Bad> {
     config.database_url = database_url(address.trim())?;
     config.database_url_file = Some(file);
     Ok(())
+}
+
+fn optional_url(url: Option<&Url>) -> String {
+    url.map(ToString::to_string).unwrap_or_default()
+}
+
+fn shown_origin(url: Option<&Url>) -> String {
+    url.map(|url| format!("{}/***", url.origin().ascii_serialization()))
+        .unwrap_or_default()
 }
 
 fn optional(path: Option<&PathBuf>) -> String {

@@ -124,6 +124,14 @@ fn cross_check(config: &Config, origins: &[(&Key, String)], errors: &mut Vec<Con
             "write the account: `pay_to = \"0x…\"` under `[payment]`",
         );
     }
+    if config.payment.rail == Rail::Http && config.payment.facilitator_url.is_none() {
+        let message = "the payment rail is `http`, and no facilitator is named";
+        refuse(
+            "payment.facilitator_url",
+            message,
+            "write its address: `facilitator_url = \"https://…\"` under `[payment]`",
+        );
+    }
 }
 
 fn from_flags(flags: &Flags, errors: &mut Vec<ConfigError>) -> Layer {

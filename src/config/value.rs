@@ -118,6 +118,16 @@ pub(super) fn public_url(text: &str) -> Result<Url, Bad> {
     }
 }
 
+/// An address that may carry a key in its path or query.
+pub(super) fn rpc_url(text: &str) -> Result<Url, Bad> {
+    let fix = "write `https://` and the node's address";
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() => Ok(url),
+        // What was written may hold a key.
+        _ => bad("it is not an http or https address", fix),
+    }
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
     [LogFormat::Auto, LogFormat::Text, LogFormat::Json]
         .into_iter()
@@ -147,11 +157,16 @@ pub(super) fn log_level(text: &str) -> Result<String, Bad> {
 }
 
 pub(super) fn rail(text: &str) -> Result<Rail, Bad> {
-    [Rail::Off, Rail::Sim]
+    [Rail::Off, Rail::Sim, Rail::Http]
         .into_iter()
         .find(|rail| rail.as_str() == text)
         .map_or_else(
-            || bad(format!("`{}` is not a payment rail", cut(text)), "write `off` or `sim`"),
+            || {
+                bad(
+                    format!("`{}` is not a payment rail", cut(text)),
+                    "write `off`, `sim` or `http`",
+                )
+            },
             Ok,
         )
 }

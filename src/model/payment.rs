@@ -32,6 +32,7 @@ impl Default for PaymentRules {
 
 /// Where a purchase stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PurchaseState {
     /// The authorization is ours; verification and provisioning go on. Nothing was charged.

@@ -3,6 +3,7 @@
 mod grants;
 mod keys;
 mod log;
+mod payments;
 mod people;
 mod policies;
 mod rotations;
@@ -69,6 +70,7 @@ pub const EVERYWHERE: &[&str] = &[
 const GROUPS: &[&[Operation]] = &[
     system::OPERATIONS,
     grants::OPERATIONS,
+    payments::OPERATIONS,
     tokens::OPERATIONS,
     policies::OPERATIONS,
     vendors::OPERATIONS,

@@ -9,7 +9,9 @@ use crate::model::grant::Grant;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::payment::Find;
 
-const AGAIN: Ttl = Ttl::from_secs(5);
+/// Between two looks: a quarter of the time since the claim, within these.
+const SOONEST: Ttl = Ttl::from_secs(1);
+const LATEST: Ttl = Ttl::from_mins(10);
 
 /// How long one look may take before another worker may look.
 const LOOK: Ttl = Ttl::from_secs(30);
@@ -80,7 +82,13 @@ async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Err
     let Some((rail, _)) = app.rail.as_ref() else {
         return Ok(());
     };
-    match rail.find(&purchase, app.now()).await {
+    let found = rail.find(&purchase, app.now()).await;
+    apply(app, purchase, grant, found).await
+}
+
+/// What was found out about a purchase has its effect.
+pub(super) async fn apply(app: &App, purchase: Purchase, grant: Grant, found: Find) -> Result<(), Error> {
+    match found {
         Find::Settled { transaction } if purchase.settle_first => paid(app, purchase, grant, transaction).await,
         Find::Settled { transaction } => settled(app, purchase, grant, transaction).await,
         Find::NotSettled if purchase.state == PurchaseState::Settling => {
@@ -141,7 +149,9 @@ async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: Strin
 }
 
 async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), Error> {
-    purchase.next_at = Some(app.now().plus(AGAIN));
+    let now = app.now();
+    let wait = Ttl::from_millis(now.since(purchase.created).as_millis() / 4).clamp(SOONEST, LATEST);
+    purchase.next_at = Some(now.plus(wait));
     purchase.last_error = Some(trouble.chars().take(200).collect());
     let mut tx = app.store.begin().await?;
     tx.update_purchase(&purchase).await?;

@@ -25,7 +25,7 @@ use crate::vault::UnsealKey;
 use crate::vendor::{self, Manifest};
 
 /// Who is paid in test instances: an address nobody has the key of.
-const PAY_TO: &str = "0x00000000000000000000000000000000dec0de00";
+pub const PAY_TO: &str = "0x00000000000000000000000000000000dec0de00";
 
 /// The policy of the demo vendor.
 pub const POLICY: &str = include_str!("../../policies/demo-readers.toml");

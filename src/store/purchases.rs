@@ -1,7 +1,7 @@
 //! Purchases: an authorization to pay is claimed once, whoever presents it how often.
 
 use super::statement::{Cells, Record};
-use super::{ReadTx, StoreError, Tx};
+use super::{Page, ReadTx, StoreError, Tx};
 use crate::base::id::{GrantId, PurchaseId};
 use crate::base::time::Timestamp;
 use crate::model::payment::{Purchase, PurchaseState};
@@ -205,6 +205,16 @@ impl ReadTx {
         .bind(since)
         .only()
         .await
+    }
+
+    /// Those in a state, or all; newest first.
+    pub async fn purchases(&mut self, state: Option<PurchaseState>, page: &Page) -> Result<Vec<Purchase>, StoreError> {
+        self.ask(select!("WHERE 1 = 1"))
+            .filter(" AND state = ", state.map(PurchaseState::as_str))
+            .filter(" AND id < ", page.after.as_ref())
+            .filter(" ORDER BY id DESC LIMIT ", Some(page.limit))
+            .all()
+            .await
     }
 
     /// How often a payer has paid.

@@ -3,5 +3,6 @@
 #![cfg(feature = "server")]
 
 mod clients;
+mod facilitator;
 mod vectors;
 mod wallet;

@@ -1,6 +1,7 @@
 //! A whole instance for one test: server, demo vendor, people with keys and an approved policy, reached over HTTP as
 //! users reach it.
 
+pub(crate) mod chain;
 pub(crate) mod database;
 pub(crate) mod metrics;
 pub(crate) mod process;

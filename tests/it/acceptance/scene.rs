@@ -116,6 +116,8 @@ impl Scene {
             "rotateKey" => plain("", json!({ "kind": "kek" })),
             "openSession" => plain("", json!({ "use": "sign" })),
             "showCredential" | "rotateCredential" => plain(&self.newest("credentials").await, json!({})),
+            "showPayment" => plain(&self.newest("payments").await, json!({})),
+            "resolvePayment" => plain(&self.newest("payments").await, json!({ "outcome": "not_settled" })),
             "showPolicy" => plain("demo-readers", json!({})),
             "proposePolicy" | "validatePolicy" => {
                 let name = self.fresh_name("policy");

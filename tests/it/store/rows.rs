@@ -578,6 +578,10 @@ pub(super) async fn a_purchase_is_claimed_once(store: Store) {
             .await;
         assert_eq!(seen.unwrap(), found);
     }
+    let page = Page::first(9);
+    assert_eq!(tx.purchases(None, &page).await.unwrap(), [first.clone()]);
+    assert_eq!(tx.purchases(Some(first.state), &page).await.unwrap(), [first.clone()]);
+    assert_eq!(tx.purchases(Some(PurchaseState::Refused), &page).await.unwrap(), []);
     assert_eq!(tx.purchases_due(later(59), 9).await.unwrap(), []);
     assert_eq!(tx.purchases_due(later(60), 9).await.unwrap(), [first.clone()]);
 

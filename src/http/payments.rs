@@ -1,0 +1,26 @@
+//! Payments, and what people decide of them.
+
+use super::answer::{Answer, Refused, unknown};
+use super::input::Input;
+use crate::base::id::PurchaseId;
+use crate::service::App;
+use crate::service::caller::Context;
+use crate::service::error::Error;
+use crate::service::payments as verb;
+
+/// Hands an operation of this part to its verb.
+pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    match operation {
+        "listPayments" => {
+            let ask = input.query(&["state", "limit", "starting_after"])?;
+            Answer::json(200, &verb::list(app, context, ask).await?)
+        }
+        "showPayment" => Answer::json(200, &verb::show(app, context, id(input)?).await?),
+        "resolvePayment" => Answer::json(200, &verb::resolve(app, context, id(input)?, &input.json()?).await?),
+        other => Err(unknown(other)),
+    }
+}
+
+fn id(input: &Input) -> Result<PurchaseId, Error> {
+    input.param("id", "payment")
+}

@@ -1,0 +1,42 @@
+//! Operations: payments.
+
+use super::super::{Group, Operation, Who};
+use super::shape;
+use crate::service::enroll::List;
+use crate::service::payments::{PaymentView, PaymentsAsk, ResolveAsk};
+
+const GET: Operation = Operation {
+    group: Group::Payments,
+    who: Who::Operator,
+    ..super::GET
+};
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "listPayments",
+        path: "/v1/payments",
+        summary: "Payments, and where each stands",
+        query: Some(shape::<PaymentsAsk>),
+        output: Some(shape::<List<PaymentView>>),
+        ..GET
+    },
+    Operation {
+        id: "showPayment",
+        path: "/v1/payments/{id}",
+        summary: "One payment",
+        output: Some(shape::<PaymentView>),
+        problems: &["not_found"],
+        ..GET
+    },
+    Operation {
+        id: "resolvePayment",
+        path: "/v1/payments/{id}/resolve",
+        summary: "Say what became of a payment whose outcome nobody else tells",
+        input: Some(shape::<ResolveAsk>),
+        output: Some(shape::<PaymentView>),
+        problems: &["not_found", "conflict", "integrity_failed"],
+        group: Group::Payments,
+        who: Who::Operator,
+        ..super::POST
+    },
+];
