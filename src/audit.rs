@@ -11,12 +11,14 @@ pub mod checkpoint;
 pub mod proof;
 pub mod receipt;
 pub mod statement;
+pub mod succession;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointError, LogKey, LogPublic, checkpoint, open_checkpoint, open_note};
 pub use proof::{
     ProofError, consistency, consistency_nodes, inclusion, inclusion_nodes, verify_consistency, verify_inclusion,
 };
-pub use receipt::{Facts, Receipt, ReceiptError, Standing, Verdict, complete, promise, verify};
+pub use receipt::{Facts, Receipt, ReceiptError, Standing, Verdict, complete, promise, verify, verify_by_terms};
 pub use statement::{StatementError, open_statement, state, thumbprint};
+pub use succession::{LogTerm, cross_sign, endorse, leads};
 pub use tree::{Hash, Tree, TreeError, edge_nodes, leaf_hash, node_hash};

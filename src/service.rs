@@ -34,6 +34,7 @@ pub mod introspect;
 mod issue;
 pub mod keys;
 pub mod lease;
+mod log_key;
 pub mod measure;
 pub mod offer;
 mod owner;
@@ -73,7 +74,7 @@ use tokio::sync::Notify;
 
 use parking_lot::Mutex;
 
-use crate::audit::{LogKey, LogPublic};
+use crate::audit::{LogKey, LogPublic, LogTerm};
 use crate::base::egress::Egress;
 use crate::base::id::base64url;
 use crate::base::random::{self, Random};
@@ -145,6 +146,10 @@ pub struct Opened {
     pub log: LogKey,
     /// Its public half.
     pub log_public: LogPublic,
+    /// The log key before and when it was retired, while both sign.
+    pub log_before: Option<(LogKey, Timestamp)>,
+    /// All log keys there ever were, each with its time.
+    pub log_terms: Vec<LogTerm>,
     /// All of dekeys' own signing keys as they stand in the database.
     pub signing: Vec<keys::SigningKeyView>,
 }

@@ -13,12 +13,17 @@ use serde_json::value::RawValue;
 
 use super::checkpoint::{CheckpointError, LogKey, LogPublic, open_checkpoint};
 use super::proof::{ProofError, verify_inclusion};
+use super::succession::{LogTerm, signed_by_one};
 use super::tree::{Hash, leaf_hash};
 use crate::base::canonical::{Canonical, Digest};
 use crate::base::id::{EventId, ReceiptId, base64url};
 use crate::base::money::Money;
+use crate::base::time::Ttl;
 use crate::model::event::Event;
 use crate::model::grant::GrantItem;
+
+/// How long after another key took over the one before may still have signed.
+const LAG: Ttl = Ttl::from_mins(1);
 
 /// The longest receipt that is read.
 const MAX_RECEIPT: usize = 256 * 1024;
@@ -121,6 +126,9 @@ pub enum ReceiptError {
     /// Right in content, but not byte for byte what was given out.
     #[error("the receipt was written anew: it must be kept exactly as it was given out")]
     Rewritten,
+    /// Signed by a key of the log that did not sign at that time.
+    #[error("the key that signed the receipt did not sign at the time of its event")]
+    OutOfTerm,
     /// Signed by another log.
     #[error("the receipt is of the log `{0}`, not of the one that was asked for")]
     OtherLog(String),
@@ -156,7 +164,7 @@ pub fn complete(receipt: Receipt, leaf: i64, proof: &[Hash], checkpoint: &str) -
     let inclusion = Inclusion {
         leaf,
         proof: proof.iter().map(|hash| BASE64.encode(hash)).collect(),
-        checkpoint: checkpoint.to_owned(),
+        checkpoint: signed_by_one(checkpoint, &receipt.log),
     };
     Receipt {
         inclusion: Some(inclusion),
@@ -199,6 +207,27 @@ pub fn verify(receipt_json: &str, public: &LogPublic) -> Result<Verdict, Receipt
         facts,
         standing,
     })
+}
+
+/// Checks a receipt against all keys that a log ever had: the one that signed it must have been signing at the time of
+/// the receipt's event, or shortly before another took over.
+///
+/// # Errors
+/// As [`verify`]; [`ReceiptError::OtherLog`] for a key that is not among them, [`ReceiptError::OutOfTerm`].
+pub fn verify_by_terms(receipt_json: &str, terms: &[LogTerm]) -> Result<Verdict, ReceiptError> {
+    let malformed = |_| ReceiptError::Malformed("its members are not a receipt's");
+    let receipt: Receipt = serde_json::from_str(receipt_json).map_err(malformed)?;
+    let term = terms.iter().find(|term| term.public_key == receipt.log);
+    let term = term.ok_or_else(|| ReceiptError::OtherLog(receipt.log.name().to_owned()))?;
+    let verdict = verify(receipt_json, &term.public_key)?;
+    let at = verdict.event.timestamp;
+    // A printed time has whole seconds, and an instance that lags behind signs with the old key for a little.
+    let begun = at.plus(LAG) >= term.from;
+    if begun && term.until.is_none_or(|until| at <= until.plus(LAG)) {
+        Ok(verdict)
+    } else {
+        Err(ReceiptError::OutOfTerm)
+    }
 }
 
 fn check_promise(receipt: &Receipt, public: &LogPublic) -> Result<Event, ReceiptError> {

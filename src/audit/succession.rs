@@ -47,7 +47,10 @@ pub fn leads(terms: &[LogTerm], known: &LogPublic, wanted: &LogPublic) -> bool {
 }
 
 fn names(old: &LogPublic, term: &LogTerm) -> bool {
-    let signature = term.endorsed.as_ref().and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok());
+    let signature = term
+        .endorsed
+        .as_ref()
+        .and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok());
     signature.is_some_and(|signature| {
         old.name() == term.public_key.name() && old.verify(&succession(old, &term.public_key, term.from), &signature)
     })
@@ -67,11 +70,19 @@ fn succession(old: &LogPublic, new: &LogPublic, at: Timestamp) -> Vec<u8> {
 /// # Errors
 /// [`CheckpointError::Note`] for what is no signed note.
 pub fn cross_sign(note: &str, key: &LogKey) -> Result<String, CheckpointError> {
-    let end = note.rfind("\n\n").ok_or(CheckpointError::Note("it has no empty line"))?;
-    let (text, _) = note.split_at_checked(end + 1).ok_or(CheckpointError::Note("it is cut"))?;
+    let end = note
+        .rfind("\n\n")
+        .ok_or(CheckpointError::Note("it has no empty line"))?;
+    let (text, _) = note
+        .split_at_checked(end + 1)
+        .ok_or(CheckpointError::Note("it is cut"))?;
     let mut signature = key.public().id().to_vec();
     signature.extend_from_slice(&key.sign(text.as_bytes()));
-    Ok(format!("{note}— {} {}\n", key.public().name(), BASE64.encode(&signature)))
+    Ok(format!(
+        "{note}— {} {}\n",
+        key.public().name(),
+        BASE64.encode(&signature)
+    ))
 }
 
 /// The note with the signature of `public` alone: what binds no other line is not handed on with a receipt.
@@ -129,6 +140,18 @@ mod tests {
         let mut late = terms[1].clone();
         late.from = AT.plus(crate::base::time::Ttl::from_secs(9));
         assert!(!leads(&[late], one.public(), two.public()));
+    }
+
+    /// The same vector stands in the tests of the client libraries.
+    #[test]
+    fn the_signature_is_over_the_bytes_that_the_client_libraries_check() {
+        let key = |byte| LogKey::new("ins_x", &crate::base::secret::SecretBytes::new(vec![byte; 32])).unwrap();
+        let (old, new) = (key(1), key(2));
+        let at = Timestamp::from_secs(1_763_668_267);
+        assert_eq!(old.public().to_string(), "ins_x+42a265dc+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c");
+        assert_eq!(new.public().to_string(), "ins_x+8557f863+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU");
+        let signature = "FUnDBt6U0W6gnTTk0Algfu4ppNvXLMNwjxC8_0U-fA3apodh5lca5SACbty203xRP4RwR57tJ3Q-DXU5msa5Cw";
+        assert_eq!(endorse(&old, new.public(), at), signature);
     }
 
     #[test]

@@ -38,9 +38,11 @@ pub(crate) enum Key {
     #[command(after_help = "Example: dekeys key status")]
     Status,
     /// Give the instance a fresh key; everything goes on while it changes
-    #[command(after_help = "Example: dekeys key rotate\nExample: dekeys key rotate --kind token")]
+    #[command(
+        after_help = "Example: dekeys key rotate\nExample: dekeys key rotate --kind token\nExample: dekeys key rotate --kind log"
+    )]
     Rotate {
-        /// The key that seals values, or the one that signs tokens
+        /// The key that seals values, the one that signs tokens, or the one that signs the log
         #[arg(long, value_enum, default_value_t = Rotated::Kek)]
         kind: Rotated,
     },
@@ -60,6 +62,8 @@ pub(crate) enum Rotated {
     Kek,
     /// The token key.
     Token,
+    /// The log key.
+    Log,
 }
 
 /// What `rekey` takes.
@@ -103,7 +107,11 @@ pub(crate) async fn run(verb: &Key, context: &mut Context<'_>) -> Result<(), Fai
             context.show(&reply, STATUS).map(drop)
         }
         Key::Rotate { kind } => {
-            let kind = if *kind == Rotated::Kek { "kek" } else { "token" };
+            let kind = match kind {
+                Rotated::Kek => "kek",
+                Rotated::Token => "token",
+                Rotated::Log => "log",
+            };
             let request = Request::post(&["v1", "sys", "keys", "rotate"]).json(&json!({ "kind": kind }));
             let reply = ask(context, request).await?;
             context.show(&reply, STATUS).map(drop)

@@ -50,32 +50,46 @@ pub(crate) async fn run(verb: &Receipt, context: &mut Context<'_>) -> Result<(),
             super::output::raw(&mut context.world.stdout, &reply.body)
         }
         Receipt::Verify { file, public_key, keys } => {
-            let public = log_key(public_key.as_deref(), keys.as_deref(), context).await?;
-            let verdict = receipt::verify(&context.read_text(file)?, &public)?;
+            let believed = believed(public_key.as_deref(), keys.as_deref(), context).await?;
+            let text = context.read_text(file)?;
+            let verdict = match believed {
+                Believed::Key(public) => receipt::verify(&text, &public)?,
+                Believed::Keys(keys) => receipt::verify_by_keys(&text, &keys)?,
+            };
             show(&verdict, context)
         }
     }
 }
 
-/// The key the receipt must be of: given, or the one that the named server says is its own.
-async fn log_key(given: Option<&str>, keys: Option<&Path>, context: &mut Context<'_>) -> Result<LogPublic, Failure> {
+/// What the receipt is checked against.
+enum Believed {
+    /// One key, which it must be of.
+    Key(LogPublic),
+    /// All keys of an instance, each for its time.
+    Keys(Box<Keys>),
+}
+
+/// The key the receipt must be of: given, or those that the named server says are its own.
+async fn believed(given: Option<&str>, keys: Option<&Path>, context: &mut Context<'_>) -> Result<Believed, Failure> {
     if let Some(path) = keys {
-        return Ok(Keys::parse(context.read_text(path)?.as_bytes())?.log);
+        return Ok(Believed::Keys(Box::new(Keys::parse(
+            context.read_text(path)?.as_bytes(),
+        )?)));
     }
     let Some(given) = given else {
         return asked(context).await;
     };
     if let Ok(key) = given.parse() {
-        return Ok(key);
+        return Ok(Believed::Key(key));
     }
     let text = context.read_text(Path::new(given))?;
-    text.trim().parse().map_err(|_| {
+    text.trim().parse().map(Believed::Key).map_err(|_| {
         let what = format!("`{given}` holds no verifier key such as `ins_…+8 digits+base64`");
         Failure::usage(what, "it is `log` in what dekeys api /v1/keys prints")
     })
 }
 
-async fn asked(context: &mut Context<'_>) -> Result<LogPublic, Failure> {
+async fn asked(context: &mut Context<'_>) -> Result<Believed, Failure> {
     if context.globals.addr.is_none() {
         let fix = "--public-key KEY or --keys FILE; or --addr URL, to believe the server that is there";
         return Err(Failure::usage("a receipt is checked against a key from elsewhere", fix));
@@ -83,7 +97,7 @@ async fn asked(context: &mut Context<'_>) -> Result<LogPublic, Failure> {
     let client = context.stranger()?;
     let reply = context.send(&client, &Request::get(&["v1", "keys"])).await?;
     context.say(&format!("the log's key is what {} says", client.address()))?;
-    Ok(Keys::parse(&reply.body)?.log)
+    Ok(Believed::Keys(Box::new(Keys::parse(&reply.body)?)))
 }
 
 fn show(verdict: &Verdict, context: &mut Context<'_>) -> Result<(), Failure> {

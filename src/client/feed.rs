@@ -51,6 +51,8 @@ pub enum Taken {
 pub struct Feed {
     instance: InstanceId,
     log: LogPublic,
+    /// The key before, which signs for a while beside the new one.
+    log_before: Option<LogPublic>,
     incarnation: Option<IncarnationId>,
     after: i64,
     /// The digest of the last page, if asking for `after` again would give it again.
@@ -66,12 +68,18 @@ impl Feed {
         Self {
             instance,
             log,
+            log_before: None,
             incarnation: None,
             after: 0,
             last: None,
             ended: HashMap::new(),
             as_of: None,
         }
+    }
+
+    /// Believes another key of the same log from now on, and the one before too until the next change.
+    pub(super) fn follow_log(&mut self, log: LogPublic) {
+        self.log_before = Some(std::mem::replace(&mut self.log, log));
     }
 
     /// Where to read on: the parameter `after`.
@@ -158,7 +166,11 @@ impl Feed {
     }
 
     fn open(&self, unverified_statement: &str) -> Result<RevocationStatement, FeedError> {
-        let statement: RevocationStatement = open_statement(unverified_statement, STATEMENT_TYPE, &self.log)?;
+        let open = |log| open_statement::<RevocationStatement>(unverified_statement, STATEMENT_TYPE, log);
+        let statement = match (open(&self.log), &self.log_before) {
+            (Err(StatementError::Signature), Some(before)) => open(before)?,
+            (opened, _) => opened?,
+        };
         if statement.iss == self.instance {
             Ok(statement)
         } else {

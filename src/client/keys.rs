@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::audit::LogPublic;
+use crate::audit::{LogPublic, LogTerm};
 use crate::base::id::InstanceId;
+use crate::base::time::Timestamp;
 use crate::model::principal::PublicKey;
 use crate::token::RootPublics;
 
@@ -16,6 +17,8 @@ pub struct Keys {
     pub roots: RootPublics,
     /// The key that signs checkpoints and receipts.
     pub log: LogPublic,
+    /// All keys the log ever had, each with its time.
+    pub logs: Vec<LogTerm>,
 }
 
 /// Text that is not such a document.
@@ -31,10 +34,23 @@ impl Keys {
     pub fn parse(json: &[u8]) -> Result<Self, InvalidKeys> {
         let document: Document = serde_json::from_slice(json).map_err(|_| InvalidKeys)?;
         let roots = document.token_roots.into_iter().map(|root| (root.id, root.public_key));
+        let log: LogPublic = document.log.parse().map_err(|_| InvalidKeys)?;
+        // An instance before 0.1 had one key for ever.
+        let always = || LogTerm {
+            public_key: log.clone(),
+            from: Timestamp::default(),
+            until: None,
+            endorsed: None,
+        };
+        let logs = document
+            .logs
+            .filter(|logs| !logs.is_empty())
+            .unwrap_or_else(|| vec![always()]);
         Ok(Self {
+            logs,
             instance: document.instance,
             roots: RootPublics(roots.collect()),
-            log: document.log.parse().map_err(|_| InvalidKeys)?,
+            log,
         })
     }
 }
@@ -44,6 +60,7 @@ struct Document {
     instance: InstanceId,
     token_roots: Vec<Root>,
     log: String,
+    logs: Option<Vec<LogTerm>>,
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,7 @@ use std::sync::{PoisonError, RwLock};
 use super::feed::{Feed, FeedError, Taken};
 use super::keys::Keys;
 use super::token::{self, Inspection, TokenError, Use};
+use crate::audit;
 use crate::base::id::LeaseId;
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
@@ -135,11 +136,19 @@ impl Verifier {
         self.wants_keys.swap(false, Ordering::Relaxed)
     }
 
-    /// Takes the instance's keys again. Those of another instance, or another log, are not taken.
+    /// Takes the instance's keys again. Those of another instance, or another log, are not taken; a log's new key is
+    /// when the known one names it.
     pub fn renew_keys(&self, keys: Keys) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.instance == state.keys.instance && keys.log == state.keys.log {
-            state.keys = keys;
+        if keys.instance != state.keys.instance {
+            return;
         }
+        if keys.log != state.keys.log {
+            if !audit::leads(&keys.logs, &state.keys.log, &keys.log) {
+                return;
+            }
+            state.feed.follow_log(keys.log.clone());
+        }
+        state.keys = keys;
     }
 }

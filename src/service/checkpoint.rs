@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::error::Error;
 use super::{App, Opened};
-use crate::audit::{self, LogPublic, Tree};
+use crate::audit::{self, Checkpoint, LogPublic, Tree};
 use crate::base::id::EventId;
 use crate::store::Tx;
 use crate::store::events::{EventRow, link};
@@ -92,6 +92,11 @@ async fn number(
     let text =
         audit::checkpoint(&opened.log, &app.instance.id.to_string(), next.size, &next.root).map_err(Error::internal)?;
     let mut tx = app.store.begin().await?;
+    let latest = tx.latest_checkpoint().await?.map(|(_, text)| text);
+    let text = match opened.also_signs(latest.as_deref(), app.now()) {
+        Some(before) => audit::cross_sign(&text, before).map_err(Error::internal)?,
+        None => text,
+    };
     if !tx.number_leaves(state.size, last, &nodes, &next).await? {
         return Ok(None);
     }
@@ -116,7 +121,7 @@ pub fn linked(rows: &[EventRow]) -> bool {
 ///
 /// # Errors
 /// [`Error::LogBroken`].
-pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, public: &LogPublic) -> Result<(), Error> {
+pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, publics: &[&LogPublic]) -> Result<(), Error> {
     let (head, digest) = tx.chain_head().await?;
     let rows = tx
         .chain(head.saturating_sub(AT_START).max(0).saturating_add(1), AT_START)
@@ -127,11 +132,11 @@ pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, public: &LogPublic) 
     let ends = rows.last().is_none_or(|row| row.digest == digest);
     let signed = match tx.latest_checkpoint().await? {
         None => state.size == 0,
-        Some((size, text)) => audit::open_checkpoint(&text, public).is_ok_and(|checkpoint| {
+        Some((size, text)) => signed_by_any(&text, publics).is_some_and(|checkpoint| {
             checkpoint.size == size && checkpoint.size == state.size && checkpoint.root == state.root
         }),
     };
-    let ahead = last_copy(app, public).is_some_and(|size| size > state.size);
+    let ahead = last_copy(app, publics).is_some_and(|size| size > state.size);
     if whole && ends && linked(&rows) && signed && !ahead {
         return Ok(());
     }
@@ -171,9 +176,17 @@ fn copy(app: &App, text: &str) {
 }
 
 /// The size of the copied checkpoint, if its signature is ours.
-fn last_copy(app: &App, public: &LogPublic) -> Option<i64> {
+fn last_copy(app: &App, publics: &[&LogPublic]) -> Option<i64> {
     let text = std::fs::read_to_string(app.checkpoint_copy.as_ref()?).ok()?;
-    audit::open_checkpoint(&text, public)
-        .ok()
-        .map(|checkpoint| checkpoint.size)
+    signed_by_any(&text, publics).map(|checkpoint| checkpoint.size)
+}
+
+/// The checkpoint, if this key signed it.
+pub(super) fn signed_by(text: &str, public: &LogPublic) -> Option<Checkpoint> {
+    audit::open_checkpoint(text, public).ok()
+}
+
+/// The checkpoint, if one of these keys signed it.
+pub(super) fn signed_by_any(text: &str, publics: &[&LogPublic]) -> Option<Checkpoint> {
+    publics.iter().find_map(|public| signed_by(text, public))
 }

@@ -127,7 +127,7 @@ async fn read(app: &App, after: i64, limit: i64) -> Result<SignedPage, Error> {
         now: now.as_millis(),
         digest: digest.clone(),
     };
-    let statement = audit::state(&opened.log, STATEMENT_TYPE, &statement);
+    let statement = audit::state(opened.published_key(now), STATEMENT_TYPE, &statement);
     Ok(SignedPage {
         body,
         digest,

@@ -14,7 +14,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::init::signing_place;
 use super::unseal::{UnsealKey, WRAPS};
-use super::{App, Opened};
+use super::{App, Opened, log_key};
 use crate::audit::LogKey;
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
@@ -44,6 +44,8 @@ pub enum KeyKind {
     Kek,
     /// The key that signs tokens.
     Token,
+    /// The key that signs the log: checkpoints and receipts.
+    Log,
 }
 
 /// A request for a new key.
@@ -128,6 +130,7 @@ pub async fn rotate(app: &App, context: &Context, ask: &RotateAsk) -> Result<Key
     match ask.kind {
         KeyKind::Kek => rotate_kek(app, tx, event).await?,
         KeyKind::Token => rotate_token(app, tx, event).await?,
+        KeyKind::Log => log_key::rotate(app, tx, event).await?,
     }
     status(app, context).await
 }
@@ -152,6 +155,7 @@ pub async fn rotate_due(app: &App) -> Result<(), Error> {
         _ => false,
     };
     let tokens = tx.signing_keys("token").await?;
+    let logs = tx.signing_keys("log").await?;
     drop(tx);
     if keyring_due || app.vault.wraps() >= MANY_WRAPS {
         let mut tx = app.store.begin().await?;
@@ -163,6 +167,12 @@ pub async fn rotate_due(app: &App) -> Result<(), Error> {
                 .is_some_and(|(_, made)| aged(made));
         if still && !app.vault.is_behind(&keyring(&mut tx).await?)? {
             rotate_kek(app, tx, event).await?;
+        }
+    }
+    if log_key::is_due(&logs, app.now()) {
+        let mut tx = app.store.begin().await?;
+        if log_key::is_due(&tx.signing_keys("log").await?, app.now()) {
+            log_key::rotate(app, tx, event).await?;
         }
     }
     if token_due(&tokens) {
@@ -304,7 +314,7 @@ pub async fn follow(app: &App) -> Result<(), Error> {
 }
 
 /// Takes the signing keys from the database anew.
-async fn reopen(app: &App) -> Result<(), Error> {
+pub(super) async fn reopen(app: &App) -> Result<(), Error> {
     let instance = app.opened()?.instance.clone();
     let mut tx = app.store.read().await?;
     let opened = opened(app, &mut tx, instance).await?;
@@ -333,16 +343,23 @@ pub(super) async fn opened(app: &App, tx: &mut ReadTx, instance: Instance) -> Re
     }
     let roots = RootKeys::new(current, roots).map_err(Error::internal)?;
     let verifier = Verifier::new(instance.id, instance.mode, roots.public());
-    let logs = tx.signing_keys("log").await?;
-    let secret = own("log", logs.last().ok_or(Error::NotFound("log key"))?)?;
-    let log = LogKey::new(&instance.id.to_string(), &secret).map_err(Error::internal)?;
+    let mut logs = Vec::new();
+    for row in tx.signing_keys("log").await? {
+        let key = LogKey::new(&instance.id.to_string(), &own("log", &row)?).map_err(Error::internal)?;
+        logs.push((row, key));
+    }
+    let log_terms = log_key::terms(&logs);
+    let (_, log) = logs.pop().ok_or(Error::NotFound("log key"))?;
     let log_public = log.public().clone();
+    let log_before = log_key::before(app, tx, logs, &log_public).await?;
     Ok(Opened {
         instance,
         roots,
         verifier,
         log,
         log_public,
+        log_before,
+        log_terms,
         signing: views(tx).await?,
     })
 }

@@ -35,7 +35,16 @@ pub async fn show(app: &App, id: ReceiptId) -> Result<Receipt, Error> {
     let promised: Receipt = serde_json::from_str(&text).map_err(Error::internal)?;
     let body: Event = serde_json::from_str(promised.event.get()).map_err(Error::internal)?;
     let event = tx.event(body.id).await?.ok_or(Error::NotFound("event"))?;
-    let (Some(leaf), Some((size, text))) = (event.leaf, tx.latest_checkpoint().await?) else {
+    let Some(leaf) = event.leaf else {
+        return Ok(promised);
+    };
+    // A promise by an earlier key of the log is proved by a checkpoint that this key signed: the first that covers it.
+    let checkpoint = if promised.log == app.opened()?.log_public {
+        tx.latest_checkpoint().await?
+    } else {
+        tx.checkpoint_at_least(leaf.saturating_add(1)).await?
+    };
+    let Some((size, text)) = checkpoint else {
         return Ok(promised);
     };
     if leaf >= size {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::caller::Context;
 use super::error::Error;
+use crate::audit::LogTerm;
 use crate::base::id::base64url;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::instance::Mode;
@@ -122,6 +123,10 @@ pub struct PublicKeys {
     pub token_roots: Vec<TokenRoot>,
     /// The key that signs checkpoints and receipts, as C2SP writes verifier keys.
     pub log: String,
+    /// All keys the log ever had, each with its time: a receipt is checked by the one that signed it, and who knows an
+    /// earlier one is led to the present one by `endorsed`.
+    #[serde(default)]
+    pub logs: Vec<LogTerm>,
     /// The key that signs webhooks: `v1a` of Standard Webhooks, and RFC 9421.
     pub webhooks: Option<PublicKey>,
 }
@@ -168,7 +173,11 @@ pub struct Jwk {
 pub fn key_set(app: &App) -> Result<KeySet, Error> {
     let opened = app.opened()?;
     Ok(KeySet {
-        keys: vec![jwk(&opened.log_public.key())],
+        keys: opened
+            .log_publics()
+            .into_iter()
+            .map(|public| jwk(&public.key()))
+            .collect(),
     })
 }
 
@@ -214,6 +223,7 @@ pub fn public_keys(app: &App) -> Result<PublicKeys, Error> {
         instance: opened.instance.id.to_string(),
         token_roots: roots,
         log: opened.log_public.to_string(),
+        logs: opened.log_terms.clone(),
         webhooks: Some(super::deliver::key(app)?.public()),
     })
 }

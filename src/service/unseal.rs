@@ -171,7 +171,7 @@ async fn take_up(app: &App) -> Result<(), Error> {
     app.allow_wraps(until.unsigned_abs());
     let opened = keys::opened(app, &mut tx, instance).await?;
     let event = app.own_event("vault.unsealed", &opened.instance.id, serde_json::json!({}));
-    checkpoint::verify_at_start(app, &mut tx, &opened.log_public).await?;
+    checkpoint::verify_at_start(app, &mut tx, &opened.log_publics()).await?;
     let _none = tx.commit(&[event], &[]).await?;
     go_on(app).await?;
     app.open_with(Some(opened));

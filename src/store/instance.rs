@@ -20,6 +20,8 @@ pub struct SigningKeyRow {
     pub created: Timestamp,
     /// When it stopped signing.
     pub retired: Option<Timestamp>,
+    /// The signature by which the key before names this one as its successor.
+    pub endorsed: Option<String>,
 }
 
 impl Tx {
@@ -117,6 +119,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Keeps the signature by which the key before names this one as its successor.
+    pub async fn endorse_signing_key(&mut self, kind: &str, number: i64, endorsed: &str) -> Result<(), StoreError> {
+        self.ask("UPDATE signing_keys SET endorsed = $3 WHERE kind = $1 AND number = $2")
+            .bind(kind)
+            .bind(number)
+            .bind(endorsed)
+            .run_on("signing key")
+            .await
+    }
+
     /// Raises the durable clock; it never goes back.
     pub async fn raise_high_water(&mut self, to: Timestamp) -> Result<(), StoreError> {
         let head = self.head_mut();
@@ -145,7 +157,7 @@ impl ReadTx {
     /// The keys of one kind, in the order of their numbers.
     pub async fn signing_keys(&mut self, kind: &str) -> Result<Vec<SigningKeyRow>, StoreError> {
         self.ask(
-            "SELECT number, public_key, sealed, created, retired FROM signing_keys WHERE kind = $1 ORDER BY number",
+            "SELECT number, public_key, sealed, created, retired, endorsed FROM signing_keys WHERE kind = $1 ORDER BY number",
         )
         .bind(kind)
         .all()
@@ -182,6 +194,7 @@ impl Record for SigningKeyRow {
             sealed: Sealed::read(cells)?,
             created: cells.time()?,
             retired: cells.maybe_time()?,
+            endorsed: cells.maybe_text()?,
         })
     }
 }

@@ -265,3 +265,96 @@ async fn another_instance_takes_a_new_key_over_when_it_meets_it() {
     second.stop().await;
     app.stop().await;
 }
+
+/// What was promised under the key before is proved by it for ever, also where the proof came after the change; what is
+/// promised now is proved by the new one; and who knew the old key is led to the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_of_the_log_key_before_stay_good_and_the_new_one_is_named_by_it() {
+    let app = TestApp::start().await;
+    let receipt_of = async |app: &TestApp, bought: &crate::support::Bought| {
+        let id = bought.json["receipt"].as_str().unwrap().to_owned();
+        until("the receipt's proof", async || {
+            let seen = send(&app.anyone(), Request::get(&["v1", "receipts", &id])).await;
+            (seen.json["inclusion"] != Value::Null).then(|| String::from_utf8(seen.body).unwrap())
+        })
+        .await
+    };
+    let keys_of = async |app: &TestApp| {
+        let body = send(&app.anyone(), Request::get(&["v1", "keys"])).await.body;
+        dekeys::client::Keys::parse(&body).unwrap()
+    };
+    let first = app.buy(json!({ "reference": READ })).await;
+    let proved_before = receipt_of(&app, &first).await;
+    let old = keys_of(&app).await;
+    let second = app.buy(json!({ "reference": READ })).await;
+    rotate(&admin(&app), "log").await;
+    let third = app.buy(json!({ "reference": READ })).await;
+    let new = keys_of(&app).await;
+    assert_ne!(old.log, new.log);
+    assert_eq!((old.logs.len(), new.logs.len()), (1, 2));
+    assert!(dekeys::audit::leads(&new.logs, &old.log, &new.log));
+    let (proved_after, proved_new) = (receipt_of(&app, &second).await, receipt_of(&app, &third).await);
+    use dekeys::client::receipt::{verify, verify_by_keys};
+    for receipt in [&proved_before, &proved_after] {
+        verify(receipt, &old.log).unwrap();
+        verify_by_keys(receipt, &new).unwrap();
+        assert!(verify(receipt, &new.log).is_err());
+    }
+    verify(&proved_new, &new.log).unwrap();
+    verify_by_keys(&proved_new, &new).unwrap();
+    assert!(verify_by_keys(&proved_new, &old).is_err());
+    // A key counts for its own time only.
+    let mut early = new.clone();
+    early.logs[1].from = early.logs[1].from.plus(dekeys::base::time::Ttl::from_mins(5));
+    assert!(verify_by_keys(&proved_new, &early).is_err());
+
+    // For a while each checkpoint is signed by both, and the feed by the one that was published before.
+    let latest = send(&app.anyone(), Request::get(&["v1", "audit", "checkpoints", "latest"]))
+        .await
+        .good();
+    for public in [&old.log, &new.log] {
+        dekeys::audit::open_checkpoint(latest["note"].as_str().unwrap(), public).unwrap();
+    }
+    let jwks = send(&app.anyone(), Request::get(&[".well-known", "jwks.json"]))
+        .await
+        .good();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
+    let app = app.restart().await;
+    stage_unseal(&app, &secret_of(&app)).await.good();
+    let again = receipt_of(&app, &second).await;
+    verify(&again, &old.log).unwrap();
+    assert_eq!(keys_of(&app).await, new);
+    app.stop().await;
+}
+
+/// A verifier that was there before goes on after the change, without asking anybody whom to believe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verifier_follows_the_log_to_its_new_key() {
+    let app = TestApp::start().await;
+    let parse = |seen: Seen| dekeys::client::Keys::parse(&seen.body).unwrap();
+    let keys = async || parse(send(&app.anyone(), Request::get(&["v1", "keys"])).await);
+    let verifier = dekeys::client::Verifier::new(keys().await);
+    let read = async || {
+        let (after, _) = verifier.place();
+        let request = Request::get(&["v1", "revocations"]).query("after", Some(after));
+        let reply = app.prim().send(&request).await.unwrap();
+        verifier.take(
+            &reply.body,
+            reply
+                .header(dekeys::model::revocation::STATEMENT_HEADER)
+                .unwrap_or_default(),
+        )
+    };
+    read().await.unwrap();
+    rotate(&admin(&app), "log").await;
+    read().await.unwrap();
+    let mut forged = keys().await;
+    forged.logs[1].endorsed = forged.logs[1]
+        .endorsed
+        .as_ref()
+        .map(|text| text.replace(&text[..4], "AAAA"));
+    verifier.renew_keys(forged);
+    verifier.renew_keys(keys().await);
+    read().await.unwrap();
+    app.stop().await;
+}

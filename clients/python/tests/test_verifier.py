@@ -181,3 +181,23 @@ def test_a_task_follows_the_feed_too(dev, agent, grant):
                         await asyncio.sleep(0.02)
 
     asyncio.run(run())
+
+
+def test_a_log_key_is_followed_to_the_one_that_it_names():
+    old = "ins_x+42a265dc+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c"
+    new = "ins_x+8557f863+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU"
+    named = {
+        "public_key": new,
+        "from": "2025-11-20T19:51:07Z",
+        "endorsed": "FUnDBt6U0W6gnTTk0Algfu4ppNvXLMNwjxC8_0U-fA3apodh5lca5SACbty203xRP4RwR57tJ3Q-DXU5msa5Cw",
+    }
+    known = replace(KEYS, log=old)
+    for logs in [(), ({**named, "from": "2025-11-20T19:51:08Z"},), ({**named, "endorsed": None},)]:
+        verifier = Verifier(known)
+        verifier.renew_keys(replace(known, log=new, logs=logs))
+        assert verifier.keys is known
+    verifier = Verifier(known)
+    verifier.renew_keys(replace(known, log=new, logs=(named,)))
+    assert verifier.keys.log == new
+    verifier.renew_keys(known)
+    assert verifier.keys.log == new

@@ -29,6 +29,15 @@ export interface PublicKeys {
   roots: ReadonlyMap<number, string>;
   /** The key that signs the log and the revocation feed, as C2SP writes verifier keys. */
   log?: string;
+  /** All keys the log ever had; `endorsed` is the signature by which the key before names this one. */
+  logs?: readonly LogTerm[];
+}
+
+/** A key of the log, and since when it signs. */
+export interface LogTerm {
+  public_key: string;
+  from: string;
+  endorsed?: string;
 }
 
 /** What a token says. Nothing here lets anybody use it. */
@@ -83,14 +92,14 @@ export interface Use {
 
 /** Reads what `/.well-known/dekeys-keys.json` answers; members that are not known here do not matter. Throws {@link TokenRefused}. */
 export function parseKeys(document: unknown): PublicKeys {
-  const { instance, token_roots, log } = (document ?? {}) as Record<string, unknown>;
+  const { instance, token_roots, log, logs } = (document ?? {}) as Record<string, unknown>;
   const roots = Array.isArray(token_roots) ? token_roots : [];
   const good = roots.every((root) => Number.isSafeInteger(root?.id) && typeof root.public_key === "string");
   if (typeof instance !== "string" || roots.length === 0 || !good) {
     throw new TokenRefused("malformed", "this is no document of public keys");
   }
   const found = new Map(roots.map((root) => [root.id as number, root.public_key as string]));
-  return { instance, roots: found, ...(typeof log === "string" && { log }) };
+  return { instance, roots: found, ...(typeof log === "string" && { log }), ...(Array.isArray(logs) && { logs }) };
 }
 
 /** Reads a token without believing it: signatures are not checked. Throws {@link TokenRefused}. */

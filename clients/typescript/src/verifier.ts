@@ -8,7 +8,7 @@ import { createHash, createPublicKey, verify as verifySignature, type KeyObject 
 import { DekeysError, TokenRefused } from "./errors.js";
 import { base64url, unbase64url } from "./keyfile.js";
 import type { Secret } from "./secret.js";
-import { verify, type Claims, type PublicKeys, type Use } from "./token.js";
+import { verify, type Claims, type LogTerm, type PublicKeys, type Use } from "./token.js";
 
 /** The header of an answer that carries the statement about its body. */
 export const STATEMENT = "dekeys-statement";
@@ -59,7 +59,8 @@ export class Verifier {
   wantsKeys = false;
   readonly maxAge: number;
   readonly #onEnd: ((kind: Ended, id: string) => void) | undefined;
-  readonly #log: KeyObject;
+  /** The log's key, and the one before while it still signs. */
+  #logs: KeyObject[];
   #incarnation: string | undefined;
   #after = 0;
   #last: string | undefined;
@@ -70,7 +71,7 @@ export class Verifier {
     this.keys = keys;
     this.maxAge = options.maxAge ?? 5_000;
     this.#onEnd = options.onEnd;
-    this.#log = logKey(keys.log ?? "");
+    this.#logs = [logKey(keys.log ?? "")];
   }
 
   /**
@@ -152,9 +153,16 @@ export class Verifier {
     return page.has_more;
   }
 
-  /** Takes the instance's keys again. Those of another instance, or another log, are not taken. */
+  /**
+   * Takes the instance's keys again. Those of another instance, or another log, are not taken; a log's new key is when the
+   * known one names it.
+   */
   renewKeys(keys: PublicKeys): void {
-    if (keys.instance === this.keys.instance && keys.log === this.keys.log) this.keys = keys;
+    const [known, wanted] = [this.keys.log ?? "", keys.log ?? ""];
+    if (keys.instance === this.keys.instance && leads(keys.logs ?? [], known, wanted)) {
+      if (wanted !== known) this.#logs = [logKey(wanted), ...this.#logs.slice(0, 1)];
+      this.keys = keys;
+    }
     this.wantsKeys = false;
   }
 
@@ -166,7 +174,7 @@ export class Verifier {
       throw new FeedRefused("the answer carries no signed statement");
     }
     const signed = Buffer.from(`${parts[0]}.${parts[1]}`);
-    if (!verifySignature(null, signed, this.#log, signature)) {
+    if (!this.#logs.some((log) => verifySignature(null, signed, log, signature))) {
       throw new FeedRefused("the statement is not signed by the instance's log");
     }
     const [said, read] = [json(header) as { alg?: unknown; typ?: unknown }, json(claims) as Partial<Statement>];
@@ -198,6 +206,33 @@ function json(bytes: Uint8Array): unknown {
 }
 
 /** Reads a verifier key of C2SP signed notes: `name+hash+base64`, the first byte for Ed25519 being 1. */
+/** Whether the log's keys lead from one to another, each named by the one before it. */
+function leads(terms: readonly LogTerm[], known: string, wanted: string): boolean {
+  let at: string | undefined = known;
+  for (let steps = 0; steps < terms.length && at !== undefined && at !== wanted; steps += 1) {
+    const old: string = at;
+    at = terms.find((term) => names(old, term))?.public_key;
+  }
+  return at === wanted;
+}
+
+/** Whether the key `old` signed that this one follows it: fields with their lengths before them. */
+function names(old: string, term: LogTerm): boolean {
+  const signature = unbase64url(term.endorsed ?? "");
+  const since = Math.floor(Date.parse(term.from) / 1000);
+  if (!signature?.length || !Number.isSafeInteger(since) || old.split("+")[0] !== term.public_key.split("+")[0]) {
+    return false;
+  }
+  const number = (value: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64BE(BigInt(value));
+    return bytes;
+  };
+  const fields = ["dekeys.log-succession.v1", old, term.public_key].map((text) => Buffer.from(text));
+  const message = [...fields, number(since)].flatMap((field) => [number(field.length), field]);
+  return verifySignature(null, Buffer.concat(message), logKey(old), signature);
+}
+
 function logKey(text: string): KeyObject {
   const raw = Buffer.from(/^[^+]+\+[^+]+\+(.+)$/.exec(text)?.[1] ?? "", "base64");
   if (raw.length !== 33 || raw[0] !== 1) {

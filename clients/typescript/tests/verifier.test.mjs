@@ -106,6 +106,23 @@ test("a verifier that follows sees a revocation, and the key is no longer handed
   verifier.close();
 });
 
+test("a log's key is followed to the one that it names", () => {
+  const known = { ...KEYS, log: "ins_x+42a265dc+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c" };
+  const log = "ins_x+8557f863+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU";
+  const endorsed = "FUnDBt6U0W6gnTTk0Algfu4ppNvXLMNwjxC8_0U-fA3apodh5lca5SACbty203xRP4RwR57tJ3Q-DXU5msa5Cw";
+  const named = { public_key: log, from: "2025-11-20T19:51:07Z", endorsed };
+  for (const logs of [[], [{ ...named, from: "2025-11-20T19:51:08Z" }], [{ ...named, endorsed: undefined }]]) {
+    const verifier = new Verifier(known);
+    verifier.renewKeys({ ...known, log, logs });
+    assert.equal(verifier.keys, known);
+  }
+  const verifier = new Verifier(known);
+  verifier.renewKeys({ ...known, log, logs: [named] });
+  assert.equal(verifier.keys.log, log);
+  verifier.renewKeys(known);
+  assert.equal(verifier.keys.log, log);
+});
+
 test("keys of another instance are not taken", () => {
   const verifier = new Verifier(KEYS);
   verifier.renewKeys({ ...KEYS, instance: "ins_2" });

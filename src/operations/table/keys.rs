@@ -25,7 +25,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
         id: "rotateKey",
         path: "/v1/sys/keys/rotate",
-        summary: "Change the key that seals values, or the one that signs tokens",
+        summary: "Change the key that seals values, the one that signs tokens, or the one that signs the log",
         input: Some(shape::<RotateAsk>),
         ..POST
     },

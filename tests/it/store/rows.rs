@@ -93,6 +93,10 @@ pub(super) async fn signing_keys_are_kept_in_order(store: Store) {
     );
     let twice = tx.retire_signing_key("token", 1, later(3)).await;
     assert!(matches!(twice, Err(StoreError::Absent("signing key"))));
+    tx.endorse_signing_key("log", 1, "signature").await.unwrap();
+    let logs = tx.signing_keys("log").await.unwrap();
+    assert_eq!(logs[0].endorsed.as_deref(), Some("signature"));
+    assert!(tx.endorse_signing_key("log", 7, "signature").await.is_err());
     let again = tx.insert_signing_key("log", 1, "ed25519:d", &sealed(4), NOW).await;
     assert!(matches!(again, Err(StoreError::Duplicate)));
 }

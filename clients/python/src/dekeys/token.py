@@ -45,13 +45,16 @@ class PublicKeys:
     roots: Mapping[int, str]
     #: The key that signs the log and the revocation feed, as C2SP writes verifier keys.
     log: str = ""
+    #: All keys the log ever had: ``public_key``, ``from``, and ``endorsed``, by which the key before names it.
+    logs: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> PublicKeys:
         """Reads the document; members that are not known here do not matter. Raises :class:`TokenRefused`."""
         try:
             roots = {int(root["id"]): str(root["public_key"]) for root in document["token_roots"]}
-            return cls(str(document["instance"]), roots, str(document.get("log", "")))
+            logs = tuple(document.get("logs") or ())
+            return cls(str(document["instance"]), roots, str(document.get("log", "")), logs)
         except (KeyError, TypeError, ValueError):
             raise TokenRefused("malformed", "this is no document of public keys") from None
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -60,7 +60,8 @@ class Verifier:
         #: Whether a token named a root key that is not known: the keys should be fetched again.
         self.wants_keys = False
         self._on_end = on_end
-        self._log = _log_key(keys.log)
+        #: The log's key, and the one before while it still signs.
+        self._logs = [_log_key(keys.log)]
         self._lock = threading.Lock()
         self._incarnation: str | None = None
         self._after = 0
@@ -151,8 +152,13 @@ class Verifier:
         return bool(page["has_more"]), new
 
     def renew_keys(self, keys: PublicKeys) -> None:
-        """Takes the instance's keys again. Those of another instance, or another log, are not taken."""
-        if (keys.instance, keys.log) == (self.keys.instance, self.keys.log):
+        """Takes the instance's keys again. Those of another instance, or another log, are not taken; a log's new key is
+        when the known one names it.
+        """
+        known = self.keys
+        if keys.instance == known.instance and _leads(keys.logs, known.log, keys.log):
+            if keys.log != known.log:
+                self._logs = [_log_key(keys.log), self._logs[0]]
             self.keys = keys
         self.wants_keys = False
 
@@ -163,7 +169,8 @@ class Verifier:
         if header is None or claims is None or signature is None:
             raise FeedRefused("the answer carries no signed statement")
         try:
-            self._log.verify(signature, ".".join(parts[:2]).encode())
+            if not any(_signed(log, signature, ".".join(parts[:2]).encode()) for log in self._logs):
+                raise InvalidSignature
             said, read = json.loads(header), json.loads(claims)
             good = (said["alg"], said["typ"], read["iss"]) == ("EdDSA", _TYPE, self.keys.instance)
             if not good or not isinstance(read["now"], int) or not isinstance(read["digest"], str):
@@ -171,6 +178,41 @@ class Verifier:
         except (InvalidSignature, KeyError, TypeError, ValueError):
             raise FeedRefused("the statement is not signed by the instance's log") from None
         return dict(read)
+
+
+def _signed(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _leads(terms: Sequence[Mapping[str, Any]], known: str, wanted: str) -> bool:
+    """Whether the log's keys lead from one to another, each named by the one before it."""
+    at = known
+    for _ in range(len(terms)):
+        if at == wanted:
+            break
+        named = [str(term["public_key"]) for term in terms if _names(at, term)]
+        if not named:
+            return False
+        at = named[0]
+    return at == wanted
+
+
+def _names(old: str, term: Mapping[str, Any]) -> bool:
+    """Whether the key ``old`` signed that this one follows it: fields with their lengths before them."""
+    try:
+        new, since = str(term["public_key"]), datetime.fromisoformat(term["from"])
+        signature = unbase64url(term.get("endorsed") or "")
+    except (KeyError, TypeError, ValueError):
+        return False
+    if not signature or old.split("+")[0] != new.split("+")[0]:
+        return False
+    time_of_it = int(since.timestamp()).to_bytes(8, "big", signed=True)
+    fields = (b"dekeys.log-succession.v1", old.encode(), new.encode(), time_of_it)
+    return _signed(_log_key(old), signature, b"".join(len(field).to_bytes(8, "big") + field for field in fields))
 
 
 def _log_key(text: str) -> Ed25519PublicKey:
