@@ -36,6 +36,9 @@ use crate::vendor::{Adapter, Alive, Existence, FailureClass, RootSecret, VendorF
 /// What was begun with the old root credential ends within this, whatever grace is asked for.
 const LEAST_GRACE: Ttl = Ttl::from_mins(1);
 
+/// A vendor that cannot be asked about a new root credential for so long lets the rotation fail.
+const PATIENCE: Ttl = Ttl::from_mins(15);
+
 /// How often the vendor is asked whether an old root credential that people must end is still accepted.
 const REMINDER: Ttl = Ttl::from_mins(60);
 
@@ -90,7 +93,8 @@ pub(super) async fn run(app: &App, wish: Wish, context: Option<&Context>) -> Res
         new: RootId::new(now, app.random.as_ref()).to_string(),
         grace,
         by: wish.by,
-        uses: 0,
+        // Whether somebody made the new one by hand: then it is theirs to end, should it not be taken into use.
+        uses: i64::from(wish.entered.is_some()),
         next_at: Some(now.plus(DEADLINE)),
         last_error: None,
         created: now,
@@ -321,9 +325,17 @@ async fn test(app: &App, rotation: &Rotation) -> Result<(), Error> {
     let Some((row, connected, root)) = claim(app, rotation, &rotation.new).await? else {
         return Ok(());
     };
+    let Some((row, _, old)) = claim(app, &row, &rotation.old).await? else {
+        return Ok(());
+    };
+    if old.digest() == root.digest() {
+        // Ending the old one would end it.
+        return fail(app, &row, &Error::Conflict("it is the one that is in use".to_owned())).await;
+    }
+    let patient = app.now().since(row.created) < PATIENCE;
     let trouble = match proves(app, &row, &connected, &root).await {
         Ok(()) => None,
-        Err(error @ Error::Vendor { retryable: true, .. }) => {
+        Err(error @ Error::Vendor { retryable: true, .. }) if patient => {
             return later(app, row.id, again_in(&row, app.now()), Some(error.to_string())).await;
         }
         Err(error) => Some(error),
@@ -524,7 +536,8 @@ async fn fail(app: &App, rotation: &Rotation, why: &Error) -> Result<(), Error> 
 
 /// A root credential that was made and not taken into use. What people made is theirs to end.
 async fn end_new(app: &App, rotation: &Rotation) {
-    if rotation.state == RotationState::PendingIntent || !rotation.mode.makes_another() {
+    let by_hand = rotation.uses > 0;
+    if by_hand || rotation.state == RotationState::PendingIntent || !rotation.mode.makes_another() {
         return;
     }
     let ended = async {

@@ -99,18 +99,21 @@ pub(super) async fn finish(app: &App, rotation: &Rotation) -> Result<(), Error> 
     Ok(())
 }
 
-/// Ends the grace of the keys before, now.
+/// Ends the grace of the keys before, now; also of a rotation whose new key is still to become current.
 ///
 /// # Errors
 /// The store's.
 pub(in crate::service) async fn cut_short(app: &App, tx: &mut Tx, subject: &str) -> Result<(), Error> {
     for mut row in tx.rotations_open(subject).await? {
         // A value that the vendor ends by itself is beyond our reach.
-        if row.state == RotationState::Overlap && row.mode.makes_another() {
-            row.grace = Ttl::default();
-            row.next_at = Some(app.now());
-            tx.update_rotation(&row).await?;
+        if !row.mode.makes_another() || row.state == RotationState::OldRevoking {
+            continue;
         }
+        row.grace = Ttl::default();
+        if row.state == RotationState::Overlap {
+            row.next_at = Some(app.now());
+        }
+        tx.update_rotation(&row).await?;
     }
     Ok(())
 }

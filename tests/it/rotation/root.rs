@@ -130,6 +130,10 @@ async fn one_made_by_hand_is_tested_alike_and_the_old_one_is_asked_for_until_it_
     rotate_root(app, json!({ "fields": { "key": "demo-root-unknown" } }))
         .await
         .is(502, "rotation_failed");
+    // The one that is in use, once more: it would be ended as the old one.
+    let (_, in_use) = scene.vendor.root_fields()[0].clone();
+    let same = rotate_root(app, json!({ "fields": { "key": in_use } })).await;
+    same.is(502, "rotation_failed");
     assert_eq!(row(app).await["id"], before["id"]);
     let made = vec![("key".to_owned(), "demo-root-made-by-hand".to_owned())];
     scene.vendor.accept_root(&made).unwrap();
