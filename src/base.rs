@@ -10,6 +10,7 @@ pub mod money;
 pub mod pattern;
 pub mod random;
 pub mod secret;
+pub mod shares;
 pub mod time;
 #[cfg(feature = "server")]
 pub mod trace;

@@ -41,6 +41,7 @@ mod resolve;
 mod run;
 mod serve;
 mod settings;
+mod share;
 mod status;
 mod token;
 mod unseal;

@@ -59,6 +59,7 @@ pub mod rotate_root;
 mod rotation;
 pub mod schedule;
 pub mod session;
+pub mod shares;
 pub mod status;
 pub mod stream;
 mod trust;
@@ -94,6 +95,7 @@ use decision::Decisions;
 use error::Error;
 use flow::Flows;
 use session::Sessions;
+use shares::Gathered;
 use stream::Streams;
 use unseal::Guesses;
 
@@ -110,6 +112,7 @@ struct Inner {
     flows: Flows,
     streams: Streams,
     guesses: Guesses,
+    gathered: Gathered,
     log_broken: AtomicBool,
     started: Timestamp,
     sealing: Mutex<Option<Sealing>>,
@@ -210,6 +213,7 @@ impl App {
             flows: Flows::default(),
             streams: Streams::default(),
             guesses: Guesses::default(),
+            gathered: Gathered::default(),
             log_broken: AtomicBool::new(false),
             started,
             sealing: Mutex::default(),
@@ -351,6 +355,10 @@ impl App {
     /// Requests that are being forwarded just now.
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+
+    fn gathered(&self) -> &Gathered {
+        &self.0.gathered
     }
 
     fn guesses(&self) -> &Guesses {

@@ -274,6 +274,14 @@ pub fn key_file(text: &SecretText) -> Result<UnsealKey, SetupError> {
     Ok(UnsealKey::parse_key_file(text)?)
 }
 
+/// An unseal key out of enough shares, one a line.
+///
+/// # Errors
+/// [`SetupError::Vault`].
+pub fn shares(text: &SecretText) -> Result<UnsealKey, SetupError> {
+    Ok(UnsealKey::parse_shares(text)?)
+}
+
 /// Signs a payment of at most `most` for what a 402 asks for, with a test wallet's key: the value of
 /// `PAYMENT-SIGNATURE`. It is good for a grant asked for with this `body` and `signer` alone; whoever is neither signer
 /// nor named in the body cannot be told from a thief, so then it is bound to nothing.

@@ -76,6 +76,9 @@ pub enum VaultError {
     /// Not a key file.
     #[error("not a key file: it holds one line of 43 base64url characters")]
     BadKeyFile,
+    /// Not a share, or not one of this set that is still missing.
+    #[error("that is not a share of this vault that is still missing")]
+    BadShare,
     /// Nothing was given.
     #[error("the passphrase is empty")]
     EmptyPassphrase,

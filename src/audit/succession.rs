@@ -148,8 +148,14 @@ mod tests {
         let key = |byte| LogKey::new("ins_x", &crate::base::secret::SecretBytes::new(vec![byte; 32])).unwrap();
         let (old, new) = (key(1), key(2));
         let at = Timestamp::from_secs(1_763_668_267);
-        assert_eq!(old.public().to_string(), "ins_x+42a265dc+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c");
-        assert_eq!(new.public().to_string(), "ins_x+8557f863+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU");
+        assert_eq!(
+            old.public().to_string(),
+            "ins_x+42a265dc+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c"
+        );
+        assert_eq!(
+            new.public().to_string(),
+            "ins_x+8557f863+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU"
+        );
         let signature = "FUnDBt6U0W6gnTTk0Algfu4ppNvXLMNwjxC8_0U-fA3apodh5lca5SACbty203xRP4RwR57tJ3Q-DXU5msa5Cw";
         assert_eq!(endorse(&old, new.public(), at), signature);
     }

@@ -28,6 +28,7 @@ pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Fail
     let key = match plan.unseal {
         UnsealWith::Passphrase(passphrase) => setup::passphrase(passphrase),
         UnsealWith::KeyFile(text) => setup::key_file(&text)?,
+        UnsealWith::Shares(text) => setup::shares(&text)?,
     };
     let init = Init {
         mode: plan.mode,

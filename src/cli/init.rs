@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::context::Context;
 use super::failure::Failure;
 use super::serve::DatabaseArgs;
+use super::share::{self, ShareArgs};
 use super::{exit, hook};
 use crate::base::secret::SecretText;
 use crate::client::KeyFile;
@@ -54,6 +55,8 @@ pub(crate) struct InitArgs {
     /// Unseal with the passphrase in this file; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "unseal_key_file")]
     pub passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub shares: ShareArgs,
 }
 
 /// [`Mode`] on the command line.
@@ -87,6 +90,8 @@ pub(crate) enum UnsealWith {
     Passphrase(SecretText),
     /// The text of a key file: 43 characters of base64url.
     KeyFile(SecretText),
+    /// Enough shares, one a line.
+    Shares(SecretText),
 }
 
 /// Makes the instance.
@@ -199,6 +204,9 @@ pub(crate) fn public_key(given: &str) -> Result<PublicKey, Failure> {
 }
 
 fn unseal_with(args: &InitArgs, context: &mut Context<'_>) -> Result<UnsealWith, Failure> {
+    if let Some(shares) = share::made(&args.shares, context)? {
+        return Ok(UnsealWith::Shares(shares));
+    }
     if let Some(path) = &args.unseal_key_file {
         return Ok(UnsealWith::KeyFile(unseal_key(path, context)?));
     }

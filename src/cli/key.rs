@@ -10,6 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::init::{new_passphrase, unseal_key};
 use super::output::{Column, Format, Kind};
+use super::share::{self, ShareArgs};
 use crate::base::secret::SecretText;
 use crate::client::{KeyFile, Reply, Request, secret};
 use crate::model::principal::PublicKey;
@@ -50,6 +51,7 @@ pub(crate) enum Key {
     #[command(
         after_help = "Example: dekeys key rekey --unseal-key-file new-unseal.key     made if it is not there\n\
         Example: dekeys key rekey                                      asks for a new passphrase\n\
+        Example: dekeys key rekey --shares 5 --threshold 3 --shares-dir shares\n\
         Example: dekeys key rekey --cancel"
     )]
     Rekey(RekeyArgs),
@@ -75,6 +77,8 @@ pub(crate) struct RekeyArgs {
     /// A file with the new passphrase
     #[arg(long, value_name = "FILE", conflicts_with = "cancel")]
     passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    shares: ShareArgs,
     /// Give up what was announced and not confirmed
     #[arg(long)]
     cancel: bool,
@@ -132,12 +136,29 @@ async fn ask(context: &mut Context<'_>, request: Request) -> Result<Reply, Failu
 /// Both halves in one: the key is announced, read back from where it was put (a passphrase is typed again), and
 /// confirmed. When the second half fails both keys open the vault, and the command can be repeated.
 async fn rekey(args: &RekeyArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    if let Some(shares) = share::made(&args.shares, context)? {
+        return rekey_to_shares(args, &shares, context).await;
+    }
     let announce = Request::post(&["v1", "sys", "rekey"]).bytes(body(args, context, false)?);
     ask(context, announce).await?;
     let confirm = Request::post(&["v1", "sys", "rekey", "confirm"]).bytes(body(args, context, true)?);
     let reply = ask(context, confirm).await?;
     context.show(&reply, STATUS)?;
     context.say("the key before opens nothing any more, but for backups that were made before")
+}
+
+/// The same with shares: as many as unseal are read back from their files before they count alone.
+async fn rekey_to_shares(args: &RekeyArgs, shares: &SecretText, context: &mut Context<'_>) -> Result<(), Failure> {
+    let announce = Request::post(&["v1", "sys", "rekey"]).bytes(secret::object(&[("shares", shares)]));
+    ask(context, announce).await?;
+    let (Some(folder), Some(threshold)) = (&args.shares.shares_dir, args.shares.threshold) else {
+        return Err(Failure::usage("shares are written somewhere", "--shares-dir FOLDER"));
+    };
+    let again = share::read(folder, threshold)?;
+    let confirm = Request::post(&["v1", "sys", "rekey", "confirm"]).bytes(secret::object(&[("shares", &again)]));
+    let reply = ask(context, confirm).await?;
+    context.show(&reply, STATUS)?;
+    context.say("the key before opens nothing any more; give each share to somebody else, and delete the folder")
 }
 
 fn body(args: &RekeyArgs, context: &mut Context<'_>, again: bool) -> Result<Zeroizing<Vec<u8>>, Failure> {

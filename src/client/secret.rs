@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::base::id::base64url;
 use crate::base::random::{self, Random};
 use crate::base::secret::{SecretBytes, SecretText};
+use crate::base::shares::{self, ShareError};
 
 /// The most that is read as one secret.
 const MAX: u64 = 64 * 1024;
@@ -416,6 +417,27 @@ pub fn wallet_key(path: &Path) -> Result<SecretBytes, SecretFileError> {
 pub fn new_unseal_key(random: &dyn Random) -> SecretText {
     let bytes = Zeroizing::new(random::bytes::<32>(random));
     SecretText::new(format!("{}\n", *Zeroizing::new(base64url(bytes.as_slice()))))
+}
+
+/// A new unseal key in `shares` shares, any `threshold` of which give it back: the text of each.
+///
+/// # Errors
+/// [`ShareError::Threshold`].
+pub fn new_shares(random: &dyn Random, shares: u8, threshold: u8) -> Result<Vec<SecretText>, ShareError> {
+    let split = shares::split(&shares::fresh(random), shares, threshold, random)?;
+    let line = |share: &shares::Share| SecretText::new(format!("{}\n", *share.to_text()));
+    Ok(split.iter().map(line).collect())
+}
+
+/// Several secrets in one text, one a line.
+#[must_use]
+pub fn lines(secrets: &[SecretText]) -> SecretText {
+    let mut text = Zeroizing::new(String::new());
+    for secret in secrets {
+        text.push_str(secret.expose().trim());
+        text.push('\n');
+    }
+    SecretText::new(text.to_string())
 }
 
 fn text(bytes: &mut Vec<u8>, value: &str) {

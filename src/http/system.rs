@@ -6,6 +6,7 @@ use super::answer::{Answer, Refused, unknown};
 use super::input::Input;
 use super::{people, resolve};
 use crate::base::secret::SecretText;
+use crate::base::shares::Share;
 use crate::base::time::Ttl;
 use crate::metrics;
 use crate::operations::texts;
@@ -17,6 +18,7 @@ use crate::service::grant::EndAsk;
 use crate::service::health;
 use crate::service::measure;
 use crate::service::session;
+use crate::service::shares;
 use crate::service::status as verb;
 use crate::service::unseal::{self as sealing, UnsealKey};
 
@@ -82,6 +84,7 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "keyDirectory" => key_directory(app),
         "sealStatus" => seal_status(app),
         "unseal" => unseal(app, input).await,
+        "cancelUnseal" => cancel_unseal(app, input).await,
         "seal" => seal(app, context, input).await,
         "status" => status(app, context).await,
         "openSession" => resolve::open_session(app, context, input).await,
@@ -96,21 +99,72 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
 struct Body {
     passphrase: Option<String>,
     key: Option<String>,
+    /// Enough shares at once, one a line, to announce or confirm them.
+    shares: Option<String>,
+    /// One share, to unseal with others.
+    share: Option<String>,
 }
 
 /// The unseal key in a body.
 pub(super) fn unseal_key(input: &Input) -> Result<UnsealKey, Refused> {
-    let body: Body = input.json()?;
-    match (body.passphrase, body.key) {
-        (Some(passphrase), None) => Ok(UnsealKey::Passphrase(SecretText::new(passphrase))),
-        (None, Some(key)) => UnsealKey::parse_key_file(&SecretText::new(key))
-            .map_err(|error| Refused::from(Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string()))),
-        _ => Err(Error::invalid("", "give either `passphrase` or `key`").into()),
+    match input.json()? {
+        Body {
+            passphrase: Some(passphrase),
+            key: None,
+            shares: None,
+            share: None,
+        } => Ok(UnsealKey::Passphrase(SecretText::new(passphrase))),
+        Body {
+            passphrase: None,
+            key: Some(key),
+            shares: None,
+            share: None,
+        } => UnsealKey::parse_key_file(&SecretText::new(key)).map_err(unfit),
+        Body {
+            passphrase: None,
+            key: None,
+            shares: Some(shares),
+            share: None,
+        } => UnsealKey::parse_shares(&SecretText::new(shares)).map_err(unfit),
+        _ => Err(Error::invalid("", "give one of `passphrase`, `key` and `shares`").into()),
+    }
+}
+
+fn unfit(error: impl std::fmt::Display) -> Refused {
+    Problem::new(problem::UNSEAL_KEY_INVALID, error.to_string()).into()
+}
+
+/// The one share in a body, if there is one.
+fn one_share(input: &Input) -> Result<Option<Share>, Refused> {
+    match input.json()? {
+        Body {
+            passphrase: None,
+            key: None,
+            shares: None,
+            share: Some(text),
+        } => UnsealKey::parse_share(&SecretText::new(text)).map(Some).map_err(unfit),
+        _ => Ok(None),
     }
 }
 
 pub(super) async fn unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
-    match sealing::unseal(app, unseal_key(input)?).await {
+    let outcome = match one_share(input)? {
+        Some(share) => shares::share(app, share).await,
+        None => sealing::unseal(app, unseal_key(input)?).await,
+    };
+    match outcome {
+        Err(Error::UnsealKeyWrong) => Err(wrong_key(app).into()),
+        Err(Error::RateLimited(pause)) => Err(paused(pause).into()),
+        other => Answer::json(200, &other?),
+    }
+}
+
+/// Forgets shares that were brought.
+pub(super) async fn cancel_unseal(app: &App, input: &Input) -> Result<Answer, Refused> {
+    let Some(share) = one_share(input)? else {
+        return Err(Error::invalid("/share", "whoever forgets shares shows one of the set").into());
+    };
+    match shares::cancel(app, share).await {
         Err(Error::UnsealKeyWrong) => Err(wrong_key(app).into()),
         Err(Error::RateLimited(pause)) => Err(paused(pause).into()),
         other => Answer::json(200, &other?),

@@ -220,6 +220,8 @@ pub(super) fn unseal_input(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": false,
         "properties": {
             "passphrase": { "type": ["string", "null"], "format": "password", "minLength": 1 },
+            "shares": { "type": ["string", "null"], "description": "enough shares, one a line", "format": "password" },
+            "share": { "type": ["string", "null"], "description": "one share; the last that is needed opens the vault", "format": "password" },
             "key": { "type": ["string", "null"], "description": "the content of a key file, base64url", "format": "password", "pattern": "^\\s*[A-Za-z0-9_-]{43}\\s*$" },
         },
     })

@@ -275,7 +275,7 @@ impl From<VaultError> for Error {
         match error {
             VaultError::Sealed => Self::Sealed,
             VaultError::AlreadyUnsealed => Self::AlreadyUnsealed,
-            VaultError::WrongKey => Self::UnsealKeyWrong,
+            VaultError::WrongKey | VaultError::BadShare => Self::UnsealKeyWrong,
             unfit @ (VaultError::WrongKind(_) | VaultError::EmptyPassphrase) => Self::UnsealKeyUnfit(unfit.to_string()),
             VaultError::Busy => Self::Busy,
             nothing @ VaultError::NothingPending => Self::Conflict(nothing.to_string()),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::caller::Context;
 use super::error::Error;
 use super::record::SELF;
+use super::shares::Progress;
 use super::{App, Sealing, checkpoint, deliver, expire, keys, reconcile, recover, rotation};
 use crate::base::time::{Timestamp, Ttl, span_words};
 use crate::model::principal::PrincipalKind;
@@ -30,6 +31,9 @@ pub struct SealStatus {
     pub mode: String,
     /// The instance.
     pub instance: String,
+    /// How far the shares go that were brought, while the vault waits for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// The present seal status; answers while sealed.
@@ -39,6 +43,7 @@ pub fn status(app: &App) -> SealStatus {
         sealed: app.is_sealed(),
         mode: app.instance.mode.as_str().to_owned(),
         instance: app.instance.id.to_string(),
+        progress: app.gathered().progress(app.now()).filter(|_| app.is_sealed()),
     }
 }
 
@@ -76,7 +81,7 @@ struct Wrong {
 }
 
 impl Guesses {
-    fn refuse_in_pause(&self, now: Timestamp) -> Result<(), Error> {
+    pub(super) fn refuse_in_pause(&self, now: Timestamp) -> Result<(), Error> {
         let until = self.0.lock().pause_until;
         if until > now {
             return Err(Error::RateLimited(until.since(now)));
@@ -125,9 +130,7 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
         .map_err(Error::internal)?;
     match opened {
         Err(VaultError::WrongKey) => {
-            if let Some((times, since)) = app.guesses().wrong(app.now()) {
-                unseal_failed(app, times, since).await;
-            }
+            guessed_wrong(app).await;
             return Err(Error::UnsealKeyWrong);
         }
         Err(VaultError::Busy) => return Err(Error::Busy),
@@ -227,6 +230,13 @@ pub async fn seal(app: &App, context: &Context, reason: Option<&str>) -> Result<
 pub fn close(app: &App) {
     app.vault.seal();
     app.open_with(None);
+}
+
+/// Counts a wrong key.
+pub(super) async fn guessed_wrong(app: &App) {
+    if let Some((times, since)) = app.guesses().wrong(app.now()) {
+        unseal_failed(app, times, since).await;
+    }
 }
 
 /// Tells the log that somebody tried a wrong key. Aggregated by the caller, so that strangers cannot fill the disk.

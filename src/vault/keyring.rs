@@ -18,6 +18,7 @@ use super::unseal::{Unseal, UnsealKey};
 use crate::base::canonical::Canonical;
 use crate::base::id::InstanceId;
 use crate::base::random::Random;
+use crate::base::shares::SetId;
 use crate::base::time::Timestamp;
 use crate::model::instance::Mode;
 
@@ -163,6 +164,13 @@ impl Keyring {
     #[must_use]
     pub const fn is_rekeying(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// The sets of shares that open it, each with how many are needed; a set that was announced counts too.
+    #[must_use]
+    pub fn share_sets(&self) -> Vec<(SetId, u8)> {
+        let pending = self.pending.as_ref().and_then(|lock| lock.unseal.shares());
+        self.unseal.shares().into_iter().chain(pending).collect()
     }
 
     /// The instance it says it belongs to.

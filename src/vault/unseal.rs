@@ -10,6 +10,7 @@ use super::primitive::{self, Cost, Key};
 use crate::base::id::base64url;
 use crate::base::random::{self, Random};
 use crate::base::secret::{SecretBytes, SecretText};
+use crate::base::shares::{self, SetId, Share, Split};
 use crate::model::instance::Mode;
 
 /// What opens the vault.
@@ -18,6 +19,15 @@ pub enum UnsealKey {
     Passphrase(SecretText),
     /// 32 random bytes from a file or a systemd credential.
     KeyFile(SecretBytes),
+    /// 32 random bytes that shares gave back (`base/shares.rs`).
+    Shared {
+        /// Which shares.
+        set: SetId,
+        /// How many of them are needed.
+        threshold: u8,
+        /// What they gave.
+        key: Split,
+    },
 }
 
 impl UnsealKey {
@@ -35,6 +45,37 @@ impl UnsealKey {
         } else {
             Err(VaultError::BadKeyFile)
         }
+    }
+
+    /// Reads the text of one share.
+    ///
+    /// # Errors
+    /// [`VaultError::BadShare`].
+    pub fn parse_share(text: &SecretText) -> Result<Share, VaultError> {
+        Share::parse(text.expose()).map_err(|_| VaultError::BadShare)
+    }
+
+    /// Reads enough shares, one a line.
+    ///
+    /// # Errors
+    /// As [`UnsealKey::join`].
+    pub fn parse_shares(text: &SecretText) -> Result<Self, VaultError> {
+        let lines = text.expose().lines().filter(|line| !line.trim().is_empty());
+        let given: Result<Vec<Share>, _> = lines.map(Share::parse).collect();
+        Self::join(&given.map_err(|_| VaultError::BadShare)?)
+    }
+
+    /// What enough shares of one set give. Whether it opens anything is seen when it is used.
+    ///
+    /// # Errors
+    /// [`VaultError::BadShare`] for too few, for shares of several sets, and for one that comes twice.
+    pub fn join(given: &[Share]) -> Result<Self, VaultError> {
+        let first = given.first().ok_or(VaultError::BadShare)?;
+        Ok(Self::Shared {
+            set: first.set(),
+            threshold: first.threshold(),
+            key: shares::join(given).map_err(|_| VaultError::BadShare)?,
+        })
     }
 
     /// The text of a new key file, one line.
@@ -58,6 +99,12 @@ pub(super) enum Unseal {
     },
     /// HKDF-SHA256.
     KeyFile { salt: Blob<16> },
+    /// The same, over a key that shares give.
+    Shares {
+        set: Blob<4>,
+        threshold: u8,
+        salt: Blob<16>,
+    },
 }
 
 /// RFC 9106's second recommendation. Parameters below are refused when read, so that writing to the database
@@ -101,6 +148,11 @@ impl Unseal {
                 salt,
             },
             UnsealKey::KeyFile(_) => Self::KeyFile { salt },
+            UnsealKey::Shared { set, threshold, .. } => Self::Shares {
+                set: Blob(*set),
+                threshold: *threshold,
+                salt,
+            },
         }
     }
 
@@ -132,8 +184,33 @@ impl Unseal {
                 primitive::hkdf(bytes.expose(), Some(&salt.0), b"dekeys.key-file.v1", out.as_mut_slice())?;
                 Ok(out)
             }
-            (Self::Passphrase { .. }, UnsealKey::KeyFile(_)) => Err(VaultError::WrongKind("a passphrase")),
-            (Self::KeyFile { .. }, UnsealKey::Passphrase(_)) => Err(VaultError::WrongKind("a key file")),
+            (Self::Shares { salt, set, .. }, UnsealKey::Shared { set: given, key, .. }) => {
+                if set.0 != *given {
+                    return Err(VaultError::WrongKey);
+                }
+                let mut out = Zeroizing::new([0u8; 32]);
+                primitive::hkdf(key.as_slice(), Some(&salt.0), b"dekeys.shares.v1", out.as_mut_slice())?;
+                Ok(out)
+            }
+            (wanted, _) => Err(VaultError::WrongKind(wanted.words())),
+        }
+    }
+}
+
+impl Unseal {
+    const fn words(&self) -> &'static str {
+        match self {
+            Self::Passphrase { .. } => "a passphrase",
+            Self::KeyFile { .. } => "a key file",
+            Self::Shares { .. } => "shares, one after another",
+        }
+    }
+
+    /// The set of shares that opens it, and how many of them, where shares do.
+    pub(super) const fn shares(&self) -> Option<(SetId, u8)> {
+        match self {
+            Self::Shares { set, threshold, .. } => Some((set.0, *threshold)),
+            _ => None,
         }
     }
 }
@@ -199,7 +276,7 @@ mod tests {
         let key = UnsealKey::Passphrase(SecretText::new("x".to_owned()));
         let memory = |mode| match Unseal::new(mode, &key, &random) {
             Unseal::Passphrase { memory_kib, .. } => memory_kib,
-            Unseal::KeyFile { .. } => 0,
+            Unseal::Shares { .. } | Unseal::KeyFile { .. } => 0,
         };
         assert_eq!((memory(Mode::Live), memory(Mode::Test)), (262_144, 65_536));
     }

@@ -47,6 +47,8 @@ mod rotation;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod skip;
 #[cfg(test)]
 mod store;

@@ -131,6 +131,18 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..POST
     },
     Operation {
+        id: "cancelUnseal",
+        path: "/v1/sys/unseal/cancel",
+        summary: "Forget the shares that were brought; for whoever has one of them",
+        who: Who::Admin,
+        input: Some(openapi::unseal_input),
+        output: Some(shape::<SealStatus>),
+        problems: &["unseal_key_invalid", "rate_limited"],
+        while_sealed: true,
+        admin: true,
+        ..POST
+    },
+    Operation {
         id: "seal",
         path: "/v1/sys/seal",
         summary: "Drop the keys at once",
