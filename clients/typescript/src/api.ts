@@ -1027,7 +1027,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Change the key that seals values, or the one that signs tokens
+         * Change the key that seals values, the one that signs tokens, or the one that signs the log
          * @description Who: an operator, by signature or session.
          */
         post: operations["rotateKey"];
@@ -1171,6 +1171,26 @@ export interface paths {
          * @description Who: whoever reaches the admin address.
          */
         post: operations["unseal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/unseal/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forget the shares that were brought; for whoever has one of them
+         * @description Who: whoever reaches the admin address.
+         */
+        post: operations["cancelUnseal"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1983,7 +2003,7 @@ export interface components {
             x: string;
         };
         /** @description Which key is to be changed. */
-        KeyKind: "kek" | "token";
+        KeyKind: "kek" | "token" | "log";
         /** @description A set of keys as JOSE libraries read it (RFC 7517). */
         KeySet: {
             /** @description The keys. */
@@ -2243,6 +2263,18 @@ export interface components {
              */
             omitted?: number;
         };
+        LogPublic: string;
+        /** @description A key of a log and when it signed. */
+        LogTerm: {
+            /** @description The signature of the key before, which names this one as its successor; absent for the first. */
+            endorsed?: string | null;
+            /** @description Since when it signs. */
+            from: components["schemas"]["Timestamp"];
+            /** @description The key, as C2SP writes verifier keys. */
+            public_key: components["schemas"]["LogPublic"];
+            /** @description When another one took over; absent while it signs. */
+            until?: components["schemas"]["Timestamp"] | null;
+        };
         /** @description Whether this instance may touch the world. */
         Mode: "test" | "live";
         /** @example 0.01 USDC */
@@ -2393,6 +2425,19 @@ export interface components {
             /** @description The version of dekeys. */
             version: string;
         };
+        /** @description How far the shares go. */
+        Progress: {
+            /**
+             * Format: uint8
+             * @description Shares that were brought.
+             */
+            given: number;
+            /**
+             * Format: uint8
+             * @description Shares that are needed.
+             */
+            threshold: number;
+        };
         /** @description The proof that an event is in the log. */
         ProofView: {
             /** @description The C2SP signed note over that tree. */
@@ -2451,6 +2496,12 @@ export interface components {
             instance: string;
             /** @description The key that signs checkpoints and receipts, as C2SP writes verifier keys. */
             log: string;
+            /**
+             * @description All keys the log ever had, each with its time: a receipt is checked by the one that signed it, and who knows an
+             *     earlier one is led to the present one by `endorsed`.
+             * @default []
+             */
+            logs: components["schemas"]["LogTerm"][];
             /** @description Always `public_keys`. */
             object: string;
             /** @description The keys that sign tokens, with their root key ids; two are live. */
@@ -2655,6 +2706,8 @@ export interface components {
             instance: string;
             /** @description `test` or `live`. */
             mode: string;
+            /** @description How far the shares go that were brought, while the vault waits for more. */
+            progress?: components["schemas"]["Progress"] | null;
             /** @description Nothing that needs a key works. */
             sealed: boolean;
         };
@@ -9311,7 +9364,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Change the key that seals values, or the one that signs tokens */
+            /** @description Change the key that seals values, the one that signs tokens, or the one that signs the log */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -9429,6 +9482,16 @@ export interface operations {
                     key?: string | null;
                     /** Format: password */
                     passphrase?: string | null;
+                    /**
+                     * Format: password
+                     * @description one share; the last that is needed opens the vault
+                     */
+                    share?: string | null;
+                    /**
+                     * Format: password
+                     * @description enough shares, one a line
+                     */
+                    shares?: string | null;
                 };
             };
         };
@@ -9679,6 +9742,16 @@ export interface operations {
                     key?: string | null;
                     /** Format: password */
                     passphrase?: string | null;
+                    /**
+                     * Format: password
+                     * @description one share; the last that is needed opens the vault
+                     */
+                    share?: string | null;
+                    /**
+                     * Format: password
+                     * @description enough shares, one a line
+                     */
+                    shares?: string | null;
                 };
             };
         };
@@ -10144,6 +10217,16 @@ export interface operations {
                     key?: string | null;
                     /** Format: password */
                     passphrase?: string | null;
+                    /**
+                     * Format: password
+                     * @description one share; the last that is needed opens the vault
+                     */
+                    share?: string | null;
+                    /**
+                     * Format: password
+                     * @description enough shares, one a line
+                     */
+                    shares?: string | null;
                 };
             };
         };
@@ -10230,6 +10313,147 @@ export interface operations {
                 };
             };
             /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelUnseal: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /**
+                     * Format: password
+                     * @description the content of a key file, base64url
+                     */
+                    key?: string | null;
+                    /** Format: password */
+                    passphrase?: string | null;
+                    /**
+                     * Format: password
+                     * @description one share; the last that is needed opens the vault
+                     */
+                    share?: string | null;
+                    /**
+                     * Format: password
+                     * @description enough shares, one a line
+                     */
+                    shares?: string | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Forget the shares that were brought; for whoever has one of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SealStatus"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter, unseal_key_invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description rate_limited */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
             500: {
                 headers: {
                     [name: string]: unknown;

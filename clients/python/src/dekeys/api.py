@@ -282,7 +282,7 @@ class Jwk(TypedDict):
     """
 
 
-KeyKind: TypeAlias = Literal['kek', 'token']
+KeyKind: TypeAlias = Literal['kek', 'token', 'log']
 """
 Which key is to be changed.
 """
@@ -330,6 +330,9 @@ class List10(TypedDict):
     How many are left out because their rows are not authentic: somebody wrote to the database, and the event
     `security.forged_row` tells of it. Absent when there are none.
     """
+
+
+LogPublic: TypeAlias = str
 
 
 Mode: TypeAlias = Literal['test', 'live']
@@ -405,6 +408,21 @@ class Problem(TypedDict):
     ways: NotRequired[list[Way]]
     """
     ways forward, each ready to be taken: `pay`, `ask` (a request to send), `narrow`, `wait`
+    """
+
+
+class Progress(TypedDict):
+    """
+    How far the shares go.
+    """
+
+    given: int
+    """
+    Shares that were brought.
+    """
+    threshold: int
+    """
+    Shares that are needed.
     """
 
 
@@ -528,6 +546,10 @@ class SealStatus(TypedDict):
     mode: str
     """
     `test` or `live`.
+    """
+    progress: NotRequired[Progress | None]
+    """
+    How far the shares go that were brought, while the vault waits for more.
     """
     sealed: bool
     """
@@ -769,6 +791,14 @@ class V1SysRekeyPostRequest(TypedDict, closed=True):
     the content of a key file, base64url
     """
     passphrase: NotRequired[str | None]
+    share: NotRequired[str | None]
+    """
+    one share; the last that is needed opens the vault
+    """
+    shares: NotRequired[str | None]
+    """
+    enough shares, one a line
+    """
 
 
 class V1SysRekeyConfirmPostRequest(TypedDict, closed=True):
@@ -777,6 +807,14 @@ class V1SysRekeyConfirmPostRequest(TypedDict, closed=True):
     the content of a key file, base64url
     """
     passphrase: NotRequired[str | None]
+    share: NotRequired[str | None]
+    """
+    one share; the last that is needed opens the vault
+    """
+    shares: NotRequired[str | None]
+    """
+    enough shares, one a line
+    """
 
 
 class V1SysUnsealPostRequest(TypedDict, closed=True):
@@ -785,6 +823,30 @@ class V1SysUnsealPostRequest(TypedDict, closed=True):
     the content of a key file, base64url
     """
     passphrase: NotRequired[str | None]
+    share: NotRequired[str | None]
+    """
+    one share; the last that is needed opens the vault
+    """
+    shares: NotRequired[str | None]
+    """
+    enough shares, one a line
+    """
+
+
+class V1SysUnsealCancelPostRequest(TypedDict, closed=True):
+    key: NotRequired[str | None]
+    """
+    the content of a key file, base64url
+    """
+    passphrase: NotRequired[str | None]
+    share: NotRequired[str | None]
+    """
+    one share; the last that is needed opens the vault
+    """
+    shares: NotRequired[str | None]
+    """
+    enough shares, one a line
+    """
 
 
 class V1TokenIntrospectPostRequest(TypedDict):
@@ -1542,6 +1604,17 @@ class List8(TypedDict):
     """
 
 
+LogTerm = TypedDict(
+    'LogTerm',
+    {
+        'endorsed': NotRequired[str | None],
+        'from': Timestamp,
+        'public_key': LogPublic,
+        'until': NotRequired[Timestamp | None],
+    },
+)
+
+
 class Offer(TypedDict):
     """
     One thing that can be had.
@@ -1777,6 +1850,11 @@ class PublicKeys(TypedDict):
     log: str
     """
     The key that signs checkpoints and receipts, as C2SP writes verifier keys.
+    """
+    logs: NotRequired[list[LogTerm]]
+    """
+    All keys the log ever had, each with its time: a receipt is checked by the one that signed it, and who knows an
+    earlier one is led to the present one by `endorsed`.
     """
     object: str
     """
