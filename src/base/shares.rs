@@ -313,8 +313,8 @@ mod tests {
             assert!(*join(&[read, shares[2].again()]).unwrap() == *key);
         }
         let letters: Vec<char> = text.chars().collect();
-        for place in PREFIX.len()..letters.len() {
-            if letters[place] == '-' {
+        for (place, letter) in letters.iter().enumerate().skip(PREFIX.len()) {
+            if *letter == '-' {
                 continue;
             }
             for other in ['a', 'z', '2', '7', '1'] {

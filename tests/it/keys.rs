@@ -1,6 +1,7 @@
 //! dekeys' own keys in motion, through HTTP: nobody who reads notices a rotation, and no unseal key is lost by a rekey.
 
 use dekeys::base::random::OsRandom;
+use dekeys::client::receipt::{verify, verify_by_keys};
 use dekeys::client::{Client, Request, secret};
 use dekeys::setup::server::Server;
 use dekeys::setup::stage::{self, PRIM};
@@ -294,7 +295,6 @@ async fn receipts_of_the_log_key_before_stay_good_and_the_new_one_is_named_by_it
     assert_eq!((old.logs.len(), new.logs.len()), (1, 2));
     assert!(dekeys::audit::leads(&new.logs, &old.log, &new.log));
     let (proved_after, proved_new) = (receipt_of(&app, &second).await, receipt_of(&app, &third).await);
-    use dekeys::client::receipt::{verify, verify_by_keys};
     for receipt in [&proved_before, &proved_after] {
         verify(receipt, &old.log).unwrap();
         verify_by_keys(receipt, &new).unwrap();
