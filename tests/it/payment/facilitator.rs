@@ -170,7 +170,10 @@ async fn without_a_chain_a_lost_answer_is_asked_for_again_and_people_decide_the_
     );
     assert_eq!(app.events("grant.created").await.len(), 2);
     let resolved = event(&app, "payment.resolved").await.to_string();
-    assert!(resolved.contains(r#""reason":"seen""#) && resolved.contains(&transaction), "{resolved}");
+    assert!(
+        resolved.contains(r#""reason":"seen""#) && resolved.contains(&transaction),
+        "{resolved}"
+    );
     say(json!({ "outcome": "not_settled" })).await.is(409, "conflict");
     app.stop().await;
 }
