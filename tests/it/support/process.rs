@@ -38,11 +38,25 @@ fn free_port() -> u16 {
 impl Process {
     /// Ends the instance's server and starts it again as `dekeys serve`, unsealed, with these variables and no others.
     pub(crate) async fn of(app: TestApp, variables: &[(&str, &str)]) -> Self {
+        Self::run(app, variables, Command::new(env!("CARGO_BIN_EXE_dekeys"))).await
+    }
+
+    /// The same with so many file descriptors at most.
+    pub(crate) async fn with_files(app: TestApp, files: u32) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args([
+            "-c",
+            &format!("ulimit -n {files}; exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_dekeys"),
+        ]);
+        Self::run(app, &[], shell).await
+    }
+
+    async fn run(app: TestApp, variables: &[(&str, &str)], mut command: Command) -> Self {
         let TestApp { stage, config, dir } = app;
         stage.server.stop().await;
         let logs = dir.path().join("log");
         let (port, admin) = (free_port(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dekeys"));
         command
             .env_clear()
             .env("HOME", "/nonexistent")
