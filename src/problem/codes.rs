@@ -256,7 +256,7 @@ codes! {
         cause "The vendor did not answer, answered with an error of its own, or asks to slow down."
         fix "Try again after `Retry-After`, with the same `Idempotency-Key`."
         example "openrouter did not answer within 10 s";
-    ROTATION_FAILED = 502 1 true "rotation_failed" "the key was not rotated"
+    ROTATION_FAILED = 502 10 true "rotation_failed" "the key was not rotated"
         cause "The vendor did not make another key, or did not take the one it made. The key in use was not touched, and a new one that was made is ended."
         fix "Try again when the vendor is well (`dekeys vendor test NAME`); a key that is due is tried again by itself, and `dekeys credential ls --due` shows the trouble."
         example "vendor `openrouter`: OpenRouter answered 503; the key in use was not touched";
