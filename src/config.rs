@@ -80,6 +80,8 @@ pub struct Config {
     pub egress_private: Vec<String>,
     /// How often keys are rotated, and how long the key before may be used.
     pub rotation: RotationRules,
+    /// How often each vendor's list of keys is compared with what is on record.
+    pub reap_interval: Ttl,
     /// Bounds of the HTTP server.
     pub limits: HttpLimits,
     /// Threads of the runtime; 0 is one for each core.
@@ -233,6 +235,7 @@ impl Config {
             payment: PaymentConfig::default(),
             egress_private: Vec::new(),
             rotation: RotationRules::default(),
+            reap_interval: Ttl::from_mins(5),
             limits: HttpLimits::default(),
             workers: 0,
         }

@@ -28,7 +28,10 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const NONE: &str = "none";
 
 /// The states of leases that are shown for each vendor.
-const LEASE_STATES: [&str; 3] = ["pending", "active", "revocation_failed"];
+const LEASE_STATES: [&str; 4] = ["pending", "active", "revoking", "revocation_failed"];
+
+/// The states of orphans that are shown for each vendor.
+const ORPHAN_STATES: [&str; 2] = ["revoking", "reported"];
 
 /// The metrics of one instance.
 pub struct Metrics {
@@ -80,6 +83,8 @@ pub struct Figures {
     pub wall: Timestamp,
     /// What the database says; `None` when it does not answer.
     pub stored: Option<StoredFigures>,
+    /// Each vendor that was called, and whether it is left alone.
+    pub breakers: Vec<(Name, bool)>,
     /// Free bytes and size of the disk, where they can be told.
     pub disk: Option<(u64, u64)>,
 }
@@ -101,6 +106,10 @@ pub struct StoredFigures {
     pub oldest_approval: Option<Timestamp>,
     /// Payments that are not known.
     pub unknown_payments: i64,
+    /// Vendor, state and count of orphans that are open.
+    pub orphans: Vec<(Name, String, i64)>,
+    /// Each vendor with the time its list was last compared with what is on record.
+    pub compared: Vec<(Name, Timestamp)>,
 }
 
 impl Metrics {
@@ -213,13 +222,16 @@ impl Metrics {
                 let budget = Label::new("budget", fact(&event.data, "budget").to_owned());
                 self.counter(catalogue::BUDGETS, vec![budget]).increment(1);
             }
-            Some(("lease", "revocation_failed")) => {
-                let vendor = fact(&event.data, "vendor").parse().ok();
-                let vendor = vendor.map_or_else(none, |vendor| self.vendor(&vendor));
-                self.counter(catalogue::REVOCATION_FAILURES, vec![vendor]).increment(1);
-            }
+            Some(("lease", "revocation_failed")) => self.of_vendor(catalogue::REVOCATION_FAILURES, event),
+            Some(("lease", "revocation_confirmed")) => self.of_vendor(catalogue::REVOCATIONS_CONFIRMED, event),
             _ => {}
         }
+    }
+
+    fn of_vendor(&self, metric: &Metric, event: &Event) {
+        let vendor = fact(&event.data, "vendor").parse().ok();
+        let vendor = vendor.map_or_else(none, |vendor| self.vendor(&vendor));
+        self.counter(metric, vec![vendor]).increment(1);
     }
 
     fn payment(&self, outcome: &str, facts: &Value) {
@@ -282,6 +294,15 @@ impl Metrics {
             self.set(catalogue::DISK_FREE, bytes(free));
             self.set(catalogue::DISK_SIZE, bytes(size));
         }
+        // Two root credentials of one vendor: it is left alone when one of them is.
+        let mut breakers: BTreeMap<&Name, bool> = BTreeMap::new();
+        for (vendor, open) in &figures.breakers {
+            *breakers.entry(vendor).or_default() |= open;
+        }
+        for (vendor, open) in breakers {
+            self.gauge(catalogue::BREAKER_OPEN, vec![self.vendor(vendor)])
+                .set(f64::from(u8::from(open)));
+        }
         if let Some(stored) = &figures.stored {
             self.stored(stored, figures.now);
         }
@@ -300,6 +321,10 @@ impl Metrics {
             self.gauge(catalogue::ROOT_AGE, vec![self.vendor(vendor)])
                 .set(age(Some(*entered)));
         }
+        for (vendor, compared) in &stored.compared {
+            self.gauge(catalogue::COMPARED_AGE, vec![self.vendor(vendor)])
+                .set(age(Some(*compared)));
+        }
         let vendors = self.vendors.read().clone();
         for (vendor, up) in vendors {
             let label = || Label::new("vendor", vendor.to_string());
@@ -313,6 +338,12 @@ impl Metrics {
             });
             self.gauge(catalogue::KEY_AGE, vec![label()]).set(seconds(aged));
             self.gauge(catalogue::ROTATION_LATE, vec![label()]).set(seconds(late));
+            for state in ORPHAN_STATES {
+                let here = |row: &&(Name, String, i64)| row.0 == vendor && row.1 == state;
+                let number = count(stored.orphans.iter().find(here).map_or(0, |row| row.2));
+                let labels = vec![label(), Label::from_static_parts("state", state)];
+                self.gauge(catalogue::ORPHANS, labels).set(number);
+            }
             for state in LEASE_STATES {
                 let here = |row: &&(Name, String, i64)| row.0 == vendor && row.1 == state;
                 let number = count(stored.leases.iter().find(here).map_or(0, |row| row.2));

@@ -36,7 +36,7 @@ use crate::vendor::Manifest;
 
 pub use faults::Fault;
 use faults::Faults;
-use request::{Asked, Reading, Which};
+use request::{Asked, Reading, Wanted, Which};
 pub use roots::MockRoot;
 use truth::Truth;
 pub use truth::{Call, MockKey};
@@ -159,6 +159,16 @@ impl MockVendor {
     /// All calls so far, without those to `/__mock`.
     pub fn calls(&self) -> Vec<Call> {
         self.state.truth.calls()
+    }
+
+    /// A key that somebody else has made, under any name: another dekeys, a copy of this one, a person.
+    pub fn plant(&self, name: &str) -> MockKey {
+        self.state.truth.make(&Wanted::named(name))
+    }
+
+    /// Ends a key as a person does at the vendor; whether there was one.
+    pub fn end(&self, id: &str) -> bool {
+        self.state.truth.revoke(&Which::Id(id.to_owned()))
     }
 
     /// Adds something that goes wrong next.
@@ -309,7 +319,7 @@ async fn answer(state: &State, request: http::Request<Incoming>) -> Result<Reply
     let fault = fault.unwrap_or_default();
     let reply = match fault.status.and_then(|status| StatusCode::from_u16(status).ok()) {
         Some(status) if !fault.works => reply::json(status, &reply::error("a fault was asked for")),
-        other => failing(state.reply(&asked), other),
+        other => failing(state.reply(&asked, &fault), other),
     };
     let reply = if fault.garble {
         reply::garbled(reply.status())
@@ -331,7 +341,7 @@ fn failing(mut reply: Reply, status: Option<StatusCode>) -> Reply {
 }
 
 impl State {
-    fn reply(&self, asked: &Asked) -> Reply {
+    fn reply(&self, asked: &Asked, fault: &Fault) -> Reply {
         let refused = |status: StatusCode, words: &str| reply::json(status, &reply::error(words));
         match asked {
             Asked::Nothing => refused(StatusCode::NOT_FOUND, "no such path"),
@@ -339,7 +349,13 @@ impl State {
             Asked::Unreadable => refused(StatusCode::BAD_REQUEST, "the request cannot be read"),
             Asked::Login => reply::logged_in(&self.reading, self.reading.token.clone()),
             Asked::Create(_) if !self.truth.has_room() => refused(StatusCode::CONFLICT, "no more keys may be alive"),
-            Asked::Create(wanted) => reply::created(&self.reading, &self.truth.create(wanted)),
+            Asked::Create(wanted) => {
+                let key = self.truth.create(wanted);
+                if fault.twice {
+                    self.truth.make(wanted);
+                }
+                reply::created(&self.reading, &key)
+            }
             Asked::Promise(id) => match self.truth.find(&Which::Id(id.clone())) {
                 Some(key) => reply::promised(&self.reading, &key),
                 None => refused(StatusCode::NOT_FOUND, "no such operation"),
@@ -358,7 +374,10 @@ impl State {
             }
             Asked::EndRoot(id) if self.reading.roots.end(id, Ttl::default()) => reply::root_ended(&self.reading),
             Asked::EndRoot(_) => refused(StatusCode::NOT_FOUND, "no such root credential"),
-            Asked::List(query) => reply::listed(&self.reading, &self.truth.live(), query),
+            Asked::List(query) => {
+                let shown = if fault.blind { Vec::new() } else { self.truth.live() };
+                reply::listed(&self.reading, &shown, query)
+            }
             Asked::Revoke(which) if self.truth.revoke(which) => reply::revoked(&self.reading),
             Asked::Revoke(_) => refused(StatusCode::NOT_FOUND, "no such key"),
             Asked::Probe(which) => match self.truth.find(which) {

@@ -12,6 +12,7 @@ pub mod grant;
 pub mod instance;
 pub mod lease;
 pub mod offer;
+pub mod orphan;
 pub mod payment;
 pub mod policy;
 pub mod principal;

@@ -6,6 +6,7 @@
 pub mod approve;
 mod ask;
 pub mod audit;
+pub mod breaker;
 mod budget;
 pub mod buy;
 pub mod caller;
@@ -35,8 +36,10 @@ mod issue;
 pub mod keys;
 pub mod lease;
 mod log_key;
+mod making;
 pub mod measure;
 pub mod offer;
+pub mod orphan;
 mod owner;
 mod passage;
 pub mod payments;
@@ -45,6 +48,7 @@ mod prepaid;
 pub mod propose;
 pub mod provision;
 pub mod purchase;
+pub mod reap;
 pub mod receipt;
 pub mod reconcile;
 pub mod record;
@@ -52,12 +56,14 @@ pub mod recover;
 pub mod report;
 pub mod reseal;
 pub mod resolve;
+pub mod revoke_leases;
 pub mod revoke_token;
 mod root_rotation;
 pub mod rotate;
 pub mod rotate_root;
 mod rotation;
 pub mod schedule;
+mod search;
 pub mod session;
 pub mod shares;
 pub mod status;
@@ -79,7 +85,7 @@ use crate::audit::{LogKey, LogPublic, LogTerm};
 use crate::base::egress::Egress;
 use crate::base::id::base64url;
 use crate::base::random::{self, Random};
-use crate::base::time::{Clock, Timestamp};
+use crate::base::time::{Clock, Timestamp, Ttl};
 use crate::metrics::Metrics;
 use crate::model::instance::Instance;
 use crate::model::payment::PaymentRules;
@@ -90,6 +96,7 @@ use crate::store::writer::Writer;
 use crate::token::{RootKeys, Verifier};
 use crate::vault::{Keyring, Vault};
 use crate::vendor::Logins;
+use breaker::Breakers;
 use control::Control;
 use decision::Decisions;
 use error::Error;
@@ -107,6 +114,7 @@ struct Inner {
     parts: Parts,
     opened: ArcSwapOption<Opened>,
     control: Control,
+    breakers: Breakers,
     decisions: Decisions,
     sessions: Sessions,
     flows: Flows,
@@ -177,6 +185,8 @@ pub struct Parts {
     pub payment_rules: PaymentRules,
     /// How often keys are rotated.
     pub rotation_rules: RotationRules,
+    /// How often each vendor's list is compared with what is on record.
+    pub reap_interval: Ttl,
     /// The instance row as stored; believed only after [`App::opened`] checked it.
     pub instance: Instance,
     /// Where each checkpoint is copied to, outside the database.
@@ -208,6 +218,7 @@ impl App {
             metrics,
             opened: ArcSwapOption::empty(),
             control: Control::default(),
+            breakers: Breakers::default(),
             decisions: Decisions::default(),
             sessions: Sessions::default(),
             flows: Flows::default(),
@@ -315,6 +326,7 @@ impl App {
         self.0.opened.store(opened.map(Arc::new));
         self.0.control.clear();
         self.0.decisions.clear();
+        self.0.breakers.clear();
         if self.0.opened.load().is_none() {
             self.0.sessions.clear();
             self.0.streams.cut_all();
@@ -338,6 +350,12 @@ impl App {
 
     fn control(&self) -> &Control {
         &self.0.control
+    }
+
+    /// Which vendors are left alone for a while.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.0.breakers
     }
 
     fn decisions(&self) -> &Decisions {

@@ -206,6 +206,7 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         egress,
         payment_rules: config.payment.rules,
         rotation_rules: config.rotation,
+        reap_interval: config.reap_interval,
         checkpoint_copy: Some(
             config
                 .checkpoint_copy

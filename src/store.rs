@@ -24,6 +24,7 @@ pub mod leases;
 mod migrate;
 mod news;
 pub mod nonces;
+pub mod orphans;
 pub mod policies;
 pub mod principals;
 pub mod purchases;

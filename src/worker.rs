@@ -1,17 +1,20 @@
 //! The background workers: what time and trouble make necessary. Each step is a verb; this file says when.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::base::id::WebhookId;
 use crate::base::time::Ttl;
+use crate::model::scope::Name;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, deliver, end, expire, keys, reconcile, recover, reseal, schedule, unseal};
+use crate::service::{App, checkpoint, deliver, end, expire, keys, reap, reconcile, recover, reseal, schedule, unseal};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
@@ -24,6 +27,9 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// How long deliveries that are over are kept.
 const DELIVERIES: Ttl = Ttl::from_mins(30 * 24 * 60);
+
+/// How often it is looked whether a vendor's list is to be compared with what is on record.
+const REAP: Duration = Duration::from_secs(1);
 
 /// How often timers are looked at; work that arrives wakes at once.
 const TICK: Duration = Duration::from_millis(500);
@@ -63,6 +69,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = stop => {}
         () = number(&app) => {}
         () = tend(&app) => {}
+        () = compare(&app) => {}
         () = sweep(&app) => {}
         () = keys(&app) => {}
         () = schedule(&app) => {}
@@ -107,7 +114,7 @@ async fn webhooks(app: &App) {
 
 fn lane(app: &App, lanes: &mut Steps, seen: &Arc<Mutex<HashMap<WebhookId, i64>>>, work: (WebhookId, i64)) {
     let (app, seen, (id, looked)) = (app.clone(), Arc::clone(seen), work);
-    lanes.begin("a webhook", id.to_string(), async move {
+    lanes.begin("a webhook", id.to_string(), None, async move {
         let end = deliver::lane(&app, id, looked).await?;
         seen.lock().insert(id, end);
         Ok(())
@@ -145,15 +152,46 @@ async fn number(app: &App) {
 async fn tend(app: &App) {
     let mut steps = Steps::default();
     loop {
-        let _woken = tokio::time::timeout(TICK, app.work_arrives()).await;
+        let done = Arc::clone(&steps.done);
+        let whole = tokio::select! {
+            () = tokio::time::sleep(TICK) => true,
+            () = app.work_arrives() => true,
+            () = done.notified() => false,
+        };
         while steps.running.try_join_next().is_some() {}
         if app.is_sealed() {
             continue;
         }
-        report("expiry", expire::step(app).await.map(drop));
+        if whole {
+            report("expiry", expire::step(app).await.map(drop));
+            report("orphans", orphans(app, &mut steps).await);
+            report("payments", payments(app, &mut steps).await);
+            report("rotations", rotations(app, &mut steps).await);
+        }
         report("credentials", credentials(app, &mut steps).await);
-        report("payments", payments(app, &mut steps).await);
-        report("rotations", rotations(app, &mut steps).await);
+    }
+}
+
+/// Compares what vendors list with what is on record, each in a lane of its own, and ends what is nobody's.
+async fn compare(app: &App) {
+    let mut steps = Steps::default();
+    loop {
+        tokio::time::sleep(REAP).await;
+        while steps.running.try_join_next().is_some() {}
+        if app.is_sealed() {
+            continue;
+        }
+        match reap::due(app).await {
+            Ok(due) => {
+                for (root, _) in due {
+                    let app = app.clone();
+                    steps.begin("comparing a vendor's keys", root.to_string(), None, async move {
+                        reap::compare(&app, root).await
+                    });
+                }
+            }
+            Err(error) => report("comparing vendors' keys", Err(error)),
+        }
     }
 }
 
@@ -161,35 +199,83 @@ async fn tend(app: &App) {
 #[derive(Default)]
 struct Steps {
     running: JoinSet<()>,
-    under_way: Arc<Mutex<HashSet<String>>>,
+    under_way: Arc<Mutex<HashMap<String, Option<Name>>>>,
+    /// Told when a step ended: there is room for the next.
+    done: Arc<Notify>,
 }
 
 impl Steps {
+    /// Begins a step in a vendor's lane, unless the same is under way or there is no room; whether it did.
     fn begin(
         &mut self,
         what: &'static str,
         id: String,
+        lane: Option<&Name>,
         step: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) {
-        if self.running.len() >= AT_ONCE || !self.under_way.lock().insert(id.clone()) {
-            return;
+    ) -> bool {
+        if self.running.len() >= AT_ONCE {
+            return false;
         }
-        let under_way = Arc::clone(&self.under_way);
+        match self.under_way.lock().entry(id.clone()) {
+            Entry::Occupied(_) => return false,
+            Entry::Vacant(place) => place.insert(lane.cloned()),
+        };
+        let (under_way, done) = (Arc::clone(&self.under_way), Arc::clone(&self.done));
         self.running.spawn(async move {
             report(what, step.await);
             under_way.lock().remove(&id);
+            done.notify_one();
         });
+        true
+    }
+
+    /// How many steps are under way at a vendor.
+    fn at(&self, vendor: &Name) -> usize {
+        let under_way = self.under_way.lock();
+        under_way.values().filter(|lane| lane.as_ref() == Some(vendor)).count()
     }
 }
 
+/// Goes on with the keys of each root credential: as many at once as its vendor takes, one now and then while it is left
+/// alone. A vendor that does not answer holds up no other.
 async fn credentials(app: &App, steps: &mut Steps) -> Result<(), Error> {
+    let now = app.now();
     let mut tx = app.store.read().await?;
-    let due = tx.credentials_due(app.now(), BATCH).await?;
-    drop(tx);
-    for row in due {
-        let app = app.clone();
-        steps.begin("a credential", row.id.to_string(), async move {
-            recover::step(&app, row.id).await
+    let roots = tx.roots_due(now).await?;
+    tx.end().await?;
+    for (root, vendor) in roots {
+        let under_way = steps.at(&vendor);
+        let room = recover::at_once(app, root).await.saturating_sub(under_way);
+        if room == 0 || app.breakers().rests(root, now) {
+            continue;
+        }
+        // Those under way may still be due on record.
+        let limit = i64::try_from(room.saturating_add(under_way)).unwrap_or(i64::MAX);
+        let mut tx = app.store.read().await?;
+        let due = tx.credentials_due_of(root, now, limit).await?;
+        tx.end().await?;
+        for id in due {
+            let (app, name) = (app.clone(), id.to_string());
+            steps.begin("a credential", name, Some(&vendor), async move {
+                if app.breakers().take(root, app.now(), 1) == 0 {
+                    return Ok(());
+                }
+                recover::step(&app, id).await
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Ends keys that are nobody's.
+async fn orphans(app: &App, steps: &mut Steps) -> Result<(), Error> {
+    for orphan in reap::to_end(app).await? {
+        let (app, id, root) = (app.clone(), orphan.id, orphan.root);
+        steps.begin("an orphan", id.to_string(), Some(&orphan.vendor), async move {
+            if app.breakers().take(root, app.now(), 1) == 0 {
+                return Ok(());
+            }
+            reap::end(&app, id).await
         });
     }
     Ok(())
@@ -198,11 +284,9 @@ async fn credentials(app: &App, steps: &mut Steps) -> Result<(), Error> {
 async fn rotations(app: &App, steps: &mut Steps) -> Result<(), Error> {
     for id in schedule::waiting(app, BATCH).await? {
         let app = app.clone();
-        steps.begin(
-            "a rotation",
-            id.to_string(),
-            async move { schedule::step(&app, id).await },
-        );
+        steps.begin("a rotation", id.to_string(), None, async move {
+            schedule::step(&app, id).await
+        });
     }
     Ok(())
 }
@@ -223,7 +307,7 @@ async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {
     drop(tx);
     for purchase in due {
         let app = app.clone();
-        steps.begin("a payment", purchase.id.to_string(), async move {
+        steps.begin("a payment", purchase.id.to_string(), None, async move {
             reconcile::step(&app, purchase.id).await
         });
     }

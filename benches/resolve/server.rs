@@ -253,6 +253,7 @@ async fn ask(app: App, load: Arc<WriterLoad>, client: u32) -> Outcome<()> {
             revocation_ids: revocation_ids.clone(),
             new_lease: LeaseId::new(now, random),
             new_credential: CredentialId::new(now, random),
+            new_name: String::new(),
             event,
             actor: load.prim.to_string(),
             livemode: false,

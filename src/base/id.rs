@@ -147,6 +147,8 @@ ids! {
     KeyId = "key";
     /// One credential that is out, to one prim.
     LeaseId = "lea";
+    /// A key that a vendor lists and that nobody here accounts for.
+    OrphanId = "orp";
     /// An agent, prim, factory, human or operator.
     PrincipalId = "pri";
     /// One payment, from the claim of its authorization to its end.

@@ -384,6 +384,20 @@ impl<'w> Context<'w> {
         Err(Failure::Quiet(exit::FAILED))
     }
 
+    /// Asks for a number to be typed before something that ends many things.
+    pub(crate) fn confirm_count(&mut self, what: &str, count: i64) -> Result<(), Failure> {
+        if self.globals.yes {
+            return Ok(());
+        }
+        self.may_ask("--yes")?;
+        let typed = prompt::line(self.world, &format!("{what} Type {count} to go on:"))?;
+        if typed == count.to_string() {
+            return Ok(());
+        }
+        self.say("nothing was done")?;
+        Err(Failure::Quiet(exit::FAILED))
+    }
+
     /// Where the login for an address is kept.
     pub(crate) fn login_file(&self) -> Result<PathBuf, Failure> {
         let address = parse_address(self.globals.addr.as_deref().unwrap_or(ADDR))?.to_string();

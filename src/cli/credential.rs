@@ -7,9 +7,10 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::{Column, Kind};
 use super::page::Page;
-use crate::base::id::CredentialId;
+use crate::base::id::{CredentialId, OrphanId};
 use crate::base::time::Ttl;
 use crate::client::Request;
+use crate::model::scope::Name;
 
 pub(crate) const EXAMPLE: &str = "Example: dekeys credential ls";
 
@@ -45,7 +46,50 @@ pub(crate) enum Credential {
         #[arg(long)]
         revoke_previous: bool,
     },
+    /// Keys that a vendor lists and that nobody here accounts for
+    #[command(after_help = "Example: dekeys credential orphans --vendor openai\n\
+        Those that wait for you are `reported`. What to do: docs/how-to/orphans.md")]
+    Orphans {
+        /// Which page
+        #[command(flatten)]
+        page: Page,
+        /// At this vendor only
+        #[arg(long, value_name = "VENDOR")]
+        vendor: Option<Name>,
+        /// In this state; open ones otherwise
+        #[arg(long, value_name = "STATE", value_parser = ["revoking", "reported", "gone", "dismissed"])]
+        state: Option<String>,
+    },
+    /// Decide about an orphan that was reported
+    #[command(
+        after_help = "Example: dekeys credential decide orp_01KAG4C1B2T5Q3V7X9Z0A1B2C3 --revoke --reason \"of the old copy\""
+    )]
+    #[command(group(clap::ArgGroup::new("decision").required(true).args(["revoke", "dismiss"])))]
+    Decide {
+        /// The orphan
+        id: OrphanId,
+        /// Have it ended at the vendor
+        #[arg(long)]
+        revoke: bool,
+        /// It is somebody's, and stays
+        #[arg(long)]
+        dismiss: bool,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
 }
+
+const ORPHANS: &[Column] = &[
+    Column("orphan", "/id", Kind::Plain),
+    Column("vendor", "/vendor", Kind::Plain),
+    Column("id there", "/vendor_key_id", Kind::Plain),
+    Column("name there", "/vendor_name", Kind::Plain),
+    Column("reason", "/reason", Kind::Plain),
+    Column("state", "/state", Kind::Plain),
+    Column("found", "/found", Kind::Time),
+    Column("trouble", "/trouble", Kind::Plain),
+];
 
 const LIST: &[Column] = &[
     Column("credential", "/id", Kind::Plain),
@@ -121,6 +165,24 @@ pub(crate) async fn run(verb: &Credential, context: &mut Context<'_>) -> Result<
             }
             let request = Request::post(&["v1", "credentials", name, "rotate"]).json(&body);
             context.ask_and_show(&request, ROTATION).await.map(drop)
+        }
+        Credential::Orphans { page, vendor, state } => {
+            let request = page
+                .of(&["v1", "orphans"])
+                .query("vendor", vendor.as_ref())
+                .query("state", state.as_ref());
+            context.page(&request, ORPHANS, "orphans").await
+        }
+        Credential::Decide { id, revoke, reason, .. } => {
+            let (word, what) = if *revoke {
+                ("revoke", "End this key at the vendor?")
+            } else {
+                ("dismiss", "Let this key stay at the vendor?")
+            };
+            context.confirm(&format!("{id}: {what}"))?;
+            let request = Request::post(&["v1", "orphans", &id.to_string(), "decide"])
+                .json(&json!({ "decision": word, "reason": reason }));
+            context.ask_and_show(&request, ORPHANS).await.map(drop)
         }
     }
 }

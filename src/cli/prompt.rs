@@ -10,21 +10,27 @@ use super::world::World;
 use crate::base::secret::SecretText;
 use crate::client::secret;
 
-/// The longest answer to a yes or no.
+/// The longest answer to such a question.
 const LONGEST: usize = 80;
 
 /// Asks for yes or no; anything but yes is no.
 pub(crate) fn yes(world: &mut World, question: &str) -> Result<bool, Failure> {
-    write!(world.stderr, "{} [y/N] ", visible(question))?;
+    let answer = line(world, &format!("{question} [y/N]"))?;
+    Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for a word or a number; answers what was typed, without spaces around it.
+pub(crate) fn line(world: &mut World, question: &str) -> Result<String, Failure> {
+    write!(world.stderr, "{} ", visible(question))?;
     world.stderr.flush()?;
     let mut answer = Vec::new();
     while let Some(byte) = secret::byte(&mut world.stdin)?.filter(|byte| *byte != b'\n') {
-        answer.push(byte.to_ascii_lowercase());
+        answer.push(byte);
         if answer.len() > LONGEST {
             break;
         }
     }
-    Ok(matches!(answer.trim_ascii(), b"y" | b"yes"))
+    Ok(String::from_utf8_lossy(answer.trim_ascii()).into_owned())
 }
 
 /// Asks for a secret; the terminal does not show what is typed.

@@ -115,6 +115,13 @@ fn page(status: &Value, address: &str, now: Timestamp) -> String {
         "leases",
         format!("{live} active, {ending} expire within 5 min, {failed} could not be revoked"),
     );
+    let (revoking, orphans) = (number("/revoking"), number("/orphans"));
+    if revoking + orphans > 0 {
+        line(
+            "keys",
+            format!("{revoking} being ended at their vendors, {orphans} orphans: dekeys credential orphans"),
+        );
+    }
     let oldest = ago("/oldest_approval").map_or_else(String::new, |ago| format!(", oldest {ago}"));
     line("approvals", format!("{} pending{oldest}", number("/pending_approvals")));
     line(

@@ -127,6 +127,12 @@ const FULL: &[Column] = &[
     Column("root fields", "/root_fields", Kind::Plain),
     Column("manifest", "/manifest", Kind::Plain),
     Column("connected", "/connected", Kind::Time),
+    Column("calls", "/keys/breaker/state", Kind::Plain),
+    Column("called again", "/keys/breaker/until", Kind::Time),
+    Column("keys listed", "/keys/listed", Kind::Plain),
+    Column("compared", "/keys/compared", Kind::Time),
+    Column("orphans", "/keys/orphans", Kind::Plain),
+    Column("trouble", "/keys/trouble", Kind::Plain),
 ];
 
 const TEST: &[Column] = &[

@@ -148,6 +148,17 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "reap_interval",
+        flag: None,
+        default: "`5m`",
+        meaning: "How often each vendor's list of keys is compared with what is on record, 1s to 1h.",
+        show: |config| config.reap_interval.to_string(),
+        set: |config, text| {
+            config.reap_interval = span(text)?;
+            Ok(())
+        },
+    },
+    Key {
         name: "workers",
         flag: None,
         default: "`0`",

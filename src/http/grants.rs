@@ -9,7 +9,8 @@ use crate::service::buy::{self, BuyAsk, Presented, request_digest};
 use crate::service::caller::Context;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::error::Error;
-use crate::service::{credential, grant, lease, offer, report, ways};
+use crate::service::orphan::{self, DecideAsk, OrphansAsk};
+use crate::service::{credential, grant, lease, offer, report, revoke_leases, ways};
 
 /// Hands an operation of this part to its verb.
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
@@ -25,6 +26,9 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "listLeases" => leases(app, context, input).await,
         "showLease" => lease(app, context, input).await,
         "revokeLease" => revoke_lease(app, context, input).await,
+        "revokeLeases" => revoke_leases(app, context, input).await,
+        "listOrphans" => orphans(app, context, input).await,
+        "decideOrphan" => decide(app, context, input).await,
         "reportLease" => report(app, context, input).await,
         "listCredentials" => credentials(app, context, input).await,
         "showCredential" => credential(app, context, input).await,
@@ -118,6 +122,21 @@ pub(super) async fn lease(app: &App, context: &Context, input: &Input) -> Result
 pub(super) async fn revoke_lease(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
     let ended = lease::revoke(app, context, input.param("id", "lease")?, &input.json()?).await?;
     Answer::json(200, &ended)
+}
+
+pub(super) async fn revoke_leases(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    Answer::json(200, &revoke_leases::revoke(app, context, &input.json()?).await?)
+}
+
+pub(super) async fn orphans(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ask: OrphansAsk = input.query(&["limit", "starting_after", "vendor", "state"])?;
+    Answer::json(200, &orphan::list(app, context, &ask).await?)
+}
+
+pub(super) async fn decide(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
+    let ask: DecideAsk = input.json()?;
+    let decided = orphan::decide(app, context, input.param("id", "orphan")?, &ask).await?;
+    Answer::json(200, &decided)
 }
 
 pub(super) async fn report(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {

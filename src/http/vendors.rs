@@ -21,7 +21,7 @@ pub(super) async fn list(app: &App, context: &Context) -> Result<Answer, Refused
 pub(super) async fn show(app: &App, context: &Context, input: &Input) -> Result<Answer, Refused> {
     context.caller.principal().ok_or(Error::SignatureRequired)?;
     let name: Name = input.param("name", "vendor")?;
-    Answer::json(200, &connect::show(app, &name).await?)
+    Answer::json(200, &connect::look(app, context, &name).await?)
 }
 
 /// Hands an operation of this part to its verb.

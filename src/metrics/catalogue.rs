@@ -100,17 +100,25 @@ catalogue! {
     RESOLVES = Histogram "dekeys_resolve_duration_seconds" in "seconds" by ["vendor" "outcome"] FAST
         "Time to resolve one item, by outcome: released, unchanged, refused, `vendor_failed`, unavailable; vendor `none` when no connected one was named.";
     LEASES = Gauge "dekeys_leases" in "leases" by ["vendor" "state"]
-        "Leases that are out: pending, active; and keys whose end the vendor does not confirm: `revocation_failed`.";
+        "Leases that are out: pending, active; keys that are being ended: revoking; and keys whose end the vendor does not confirm: `revocation_failed`.";
     STUCK_KEYS = Gauge "dekeys_stuck_keys" in "keys" by ["vendor"]
         "Keys that should be dead and are not known to be, after 15 minutes of tries.";
     REVOCATIONS_OVERDUE = Gauge "dekeys_revocation_overdue_seconds" in "seconds" by []
         "How long the oldest key has been alive after its end was due or its revocation first failed; 0 when there is none.";
     REVOCATION_FAILURES = Counter "dekeys_lease_revocation_failures_total" in "keys" by ["vendor"]
         "Keys whose revocation was raised as failed.";
+    REVOCATIONS_CONFIRMED = Counter "dekeys_lease_revocations_confirmed_total" in "keys" by ["vendor"]
+        "Keys whose revocation had been raised as failed, and that are dead now.";
+    ORPHANS = Gauge "dekeys_orphans" in "keys" by ["vendor" "state"]
+        "Keys that a vendor lists and that nobody here accounts for: revoking (dekeys ends them), reported (they wait for somebody's decision).";
+    COMPARED_AGE = Gauge "dekeys_vendor_compared_age_seconds" in "seconds" by ["vendor"]
+        "Since the vendor's list of keys was last compared with what is on record.";
+    BREAKER_OPEN = Gauge "dekeys_vendor_breaker_open" in "0 or 1" by ["vendor"]
+        "1 while this process leaves a vendor alone that did not answer, or did not take our root credential.";
     VENDOR_UP = Gauge "dekeys_vendor_up" in "0 or 1" by ["vendor"]
         "Whether the vendor answered the last call about keys, and took our root credential.";
     VENDOR_REQUESTS = Histogram "dekeys_vendor_request_duration_seconds" in "seconds" by ["vendor" "call" "outcome"] VENDOR
-        "Time of a call about keys: create, find, revoke, probe, test; ok, refused, unauthorized, unavailable.";
+        "Time of a call about keys: create, find, list, revoke, probe, test; ok, refused, unauthorized, unavailable.";
     ROOT_AGE = Gauge "dekeys_root_credential_age_seconds" in "seconds" by ["vendor"]
         "Since the vendor's root credential was entered.";
     KEY_AGE = Gauge "dekeys_key_age_seconds" in "seconds" by ["vendor"]

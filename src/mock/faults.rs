@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 /// One fault. The first that fits a call applies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent things that may go wrong, not states"
+)]
 pub struct Fault {
     /// `create`, `list`, `rotate`, `revoke`, `probe`, `route`; empty is every call.
     pub op: String,
@@ -17,6 +21,10 @@ pub struct Fault {
     pub drop_reply: bool,
     /// Does the work, then answers with a body that is not JSON.
     pub garble: bool,
+    /// Does the work of a creation twice, and answers for the first.
+    pub twice: bool,
+    /// A list that lags: it shows no key.
+    pub blind: bool,
     /// Waits so long before the work.
     pub delay_ms: Option<u64>,
     /// For so many calls; absent is until cleared.

@@ -14,7 +14,9 @@ use super::truth::MockKey;
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::vendor::call::Call;
-use crate::vendor::tables::{As, Auth, CreateTable, Encoding, ExpiryUnit, RenewTable, RootRotateTable, Verb};
+use crate::vendor::tables::{
+    As, Auth, CreateTable, Encoding, ExpiryUnit, Idempotency, RenewTable, RootRotateTable, Verb,
+};
 use crate::vendor::template::{Piece, Text, Tree};
 use crate::vendor::{Manifest, RootSecret, authorize_login, expiry, inject, pack_root};
 
@@ -73,6 +75,8 @@ pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) generated: Option<String>,
     pub(super) scopes: Value,
+    /// What the vendor knows a repeated creation by.
+    pub(super) idempotency: Option<String>,
     expires: Option<Value>,
     unit: ExpiryUnit,
 }
@@ -118,6 +122,18 @@ impl Asked {
 }
 
 impl Wanted {
+    /// A key of which only the name is known; it does not end by itself.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            generated: None,
+            scopes: Value::Null,
+            idempotency: None,
+            expires: None,
+            unit: ExpiryUnit::None,
+        }
+    }
+
     pub(super) fn expires(&self, now: Timestamp) -> Option<Timestamp> {
         expiry::read(self.unit, self.expires.as_ref()?, now)
     }
@@ -165,7 +181,7 @@ impl Reading {
             .create
             .as_ref()
             .is_none_or(|create| texts(create).any(|text| has(text, "name")));
-        if !named && manifest.list.is_some() {
+        if !named && manifest.list.is_some() && manifest.vendor.class < 3 {
             return Err(MockError::Missing {
                 field: "${name} in create",
             });
@@ -418,6 +434,13 @@ impl Reading {
                 None
             },
             scopes: variable("scopes").or_else(|| variable("scope")).unwrap_or(Value::Null),
+            idempotency: match &table.idempotency {
+                Idempotency::Header { name, .. } => {
+                    let given = seen.parts.headers.get(name).and_then(|value| value.to_str().ok());
+                    given.map(str::to_owned)
+                }
+                Idempotency::AdoptByName => None,
+            },
             expires: variable("expires"),
             unit: self.manifest.expiry.unit,
         })))

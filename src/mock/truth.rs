@@ -1,5 +1,6 @@
 //! The truth about a mock vendor's keys: in memory, and line by line in a file that outlives the process.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -85,6 +86,8 @@ pub(super) struct Truth {
 struct Kept {
     keys: Vec<MockKey>,
     calls: Vec<Call>,
+    /// Keys by the header that makes a creation the same one.
+    requests: HashMap<String, String>,
     file: Option<File>,
 }
 
@@ -125,7 +128,21 @@ impl Truth {
         self.kept.lock().calls.clone()
     }
 
+    /// Makes a key, unless the same request was seen before: then it is the same key.
     pub(super) fn create(&self, wanted: &Wanted) -> MockKey {
+        let Some(mark) = &wanted.idempotency else {
+            return self.make(wanted);
+        };
+        let known = self.kept.lock().requests.get(mark).cloned();
+        let found = known.and_then(|id| self.keys().into_iter().find(|key| key.id == id));
+        found.unwrap_or_else(|| {
+            let key = self.make(wanted);
+            self.kept.lock().requests.insert(mark.clone(), key.id.clone());
+            key
+        })
+    }
+
+    pub(super) fn make(&self, wanted: &Wanted) -> MockKey {
         let now = self.clock.now();
         let made = format!("{}{}", self.prefixes.0, fresh(&OsRandom));
         let secret = self.secret(wanted, &made);

@@ -105,6 +105,8 @@ pub struct Credential {
     pub grant: GrantId,
     /// Which item of the grant, from 0.
     pub item: i64,
+    /// Its name at the vendor, as the vendor takes it; empty where keys have none.
+    pub name: String,
     /// The scopes it was made for.
     pub scopes: Vec<Scope>,
     /// The prim it belongs to; `None` while it is held for the first prim that asks.

@@ -57,6 +57,7 @@ pub fn check(text: &str, file: &str, vendor: &VendorFacts) -> Result<Policy, Pol
 pub fn validate(policy: &Policy, vendor: &VendorFacts) -> Vec<Finding> {
     let mut findings = unknown_scopes(policy, vendor);
     findings.extend(unrevealable(policy, vendor));
+    findings.extend(unmakeable(policy, vendor));
     findings.extend(unsellable(policy, vendor));
     findings.extend(unlimitable(policy, vendor));
     findings
@@ -76,6 +77,18 @@ fn unknown_scopes(policy: &Policy, vendor: &VendorFacts) -> Vec<Finding> {
             Finding::new(&format!("/scopes/{place}"), message, fix)
         })
         .collect()
+}
+
+/// Keys that could not be accounted for are not made.
+fn unmakeable(policy: &Policy, vendor: &VendorFacts) -> Option<Finding> {
+    (vendor.class >= 5 && !vendor.is_static).then(|| {
+        let message = format!(
+            "dekeys makes no keys at {}: they could not be found or ended again (class V5)",
+            policy.vendor
+        );
+        let fix = "connect it with a manifest without `[create]`: its one key is then forwarded, and never shown";
+        Finding::new("/vendor", message, fix.to_owned())
+    })
 }
 
 fn unrevealable(policy: &Policy, vendor: &VendorFacts) -> Option<Finding> {

@@ -239,6 +239,10 @@ codes! {
         cause "Your verdict names the digest of what you saw; the request is another one now. Your vote was not counted."
         fix "Read it again (`dekeys approval show`), then decide."
         example "you approved b3:9f2c41aa07, it is now b3:c07e1b2d94";
+    COUNT_CHANGED = 412 9 false "count_changed" "the number changed since you counted"
+        cause "You confirmed how many leases are to be ended, and it is another number now. Nothing was ended."
+        fix "Count again, look at what changed, and confirm the new number."
+        example "41 were confirmed, and 43 are meant now; nothing was ended";
     ALREADY_VOTED = 409 9 false "already_voted" "you have voted already"
         cause "Each approver has one verdict for each request."
         fix "Nothing to do; to withdraw a request, cancel it."

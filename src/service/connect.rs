@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::App;
+use super::breaker::BreakerView;
 use super::caller::Context;
 use super::control::{Connected, root_place};
 use super::enroll::List;
@@ -17,6 +18,7 @@ use crate::base::id::RootId;
 use crate::base::secret::SecretText;
 use crate::base::time::Timestamp;
 use crate::model::instance::Mode;
+use crate::model::orphan::OrphanState;
 use crate::model::principal::PrincipalKind;
 use crate::model::root::{ManifestPin, Root};
 use crate::model::scope::{Name, Scope};
@@ -56,6 +58,26 @@ pub struct VendorView {
     pub root_fields: Vec<String>,
     /// When the root credential was entered.
     pub connected: Option<Timestamp>,
+    /// How it stands with the keys there; for operators and humans, of a connected vendor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeysView>,
+}
+
+/// How it stands with the keys at a vendor.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct KeysView {
+    /// Whether the vendor is called, or left alone for a while. As this process has it.
+    pub breaker: BreakerView,
+    /// When the vendor's list was last compared with what is on record.
+    pub compared: Option<Timestamp>,
+    /// How many keys of this instance it held.
+    pub listed: i64,
+    /// Why the last comparison failed, if it did.
+    pub trouble: Option<String>,
+    /// When the next one is due.
+    pub compared_next: Option<Timestamp>,
+    /// Keys that nobody accounts for, and that wait for somebody's decision.
+    pub orphans: i64,
 }
 
 /// A root credential to be entered. Holds secrets, so it is built by the surface, not deserialised into a value that
@@ -200,6 +222,33 @@ pub async fn show(app: &App, name: &Name) -> Result<VendorView, Error> {
     Ok(view(&manifest, Digest::of(text.as_bytes()), None))
 }
 
+/// One vendor, for operators and humans with how it stands with the keys there.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn look(app: &App, context: &Context, name: &Name) -> Result<VendorView, Error> {
+    let mut view = show(app, name).await?;
+    let person = [PrincipalKind::Operator, PrincipalKind::Human];
+    if view.connected.is_none() || context.require(&person).is_err() {
+        return Ok(view);
+    }
+    let root = app.current_root(name).await?.root.id;
+    let mut tx = app.store.read().await?;
+    let reap = tx.reaps().await?.into_iter().find(|reap| reap.root == root);
+    let orphans = tx.open_orphans().await?;
+    tx.end().await?;
+    let waiting = |row: &&(Name, OrphanState, i64)| row.0 == *name && row.1 == OrphanState::Reported;
+    view.keys = Some(KeysView {
+        breaker: app.breakers().view(root, app.now()),
+        compared: reap.as_ref().and_then(|reap| reap.passed),
+        listed: reap.as_ref().map_or(0, |reap| reap.keys),
+        trouble: reap.as_ref().and_then(|reap| reap.trouble.clone()),
+        compared_next: reap.map(|reap| reap.next_at),
+        orphans: orphans.iter().find(waiting).map_or(0, |row| row.2),
+    });
+    Ok(view)
+}
+
 fn view(manifest: &Manifest, digest: Digest, connected: Option<Timestamp>) -> VendorView {
     let facts = manifest.facts();
     let vendor_expiry = facts.vendor_expiry();
@@ -219,6 +268,7 @@ fn view(manifest: &Manifest, digest: Digest, connected: Option<Timestamp>) -> Ve
         manifest: digest,
         root_fields: facts.root_fields.into_iter().map(|field| field.name).collect(),
         connected,
+        keys: None,
     }
 }
 
@@ -277,7 +327,8 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
     let committed = tx.commit(&[event], &[release]).await?;
     let root = open_root(app, &connected, committed).await?;
     let adapter = vendor::Adapter::of(&connected.manifest, app.logins());
-    let outcome = app.asked(name, "test", adapter.test_root(&app.egress, &root)).await;
+    let place = (connected.root.id, name);
+    let outcome = app.asked(place, "test", adapter.test_root(&app.egress, &root)).await;
     let trouble = outcome.err().map(|failure| failure.words);
     Ok(VendorTest {
         object: "vendor_test".to_owned(),

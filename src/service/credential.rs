@@ -9,7 +9,7 @@ use super::enroll::{List, PageAsk};
 use super::error::Error;
 use crate::base::id::{CredentialId, GrantId, LeaseId, PrincipalId};
 use crate::base::time::Timestamp;
-use crate::model::credential::{Credential, vendor_name};
+use crate::model::credential::Credential;
 use crate::model::scope::Name;
 use crate::store::credentials::CredentialFilter;
 
@@ -26,7 +26,7 @@ pub struct CredentialView {
     pub state: String,
     /// The vendor.
     pub vendor: Name,
-    /// Its name there.
+    /// Its name there; empty where keys have none.
     pub vendor_name: String,
     /// Its id there.
     pub vendor_key_id: Option<String>,
@@ -82,7 +82,7 @@ fn view(app: &App, row: &Credential) -> CredentialView {
         livemode: app.livemode(),
         state: row.state.shown().to_owned(),
         vendor: row.vendor.clone(),
-        vendor_name: vendor_name(app.instance.id, row.id, 1),
+        vendor_name: row.name.clone(),
         vendor_key_id: row.vendor_key_id.clone(),
         grant: row.grant,
         lease: row.lease,

@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::App;
+use super::breaker::jitter;
 use super::caller::Context;
 use super::connect::open_root;
 use super::error::Error;
@@ -20,9 +21,9 @@ use crate::model::sealed::Sealed;
 use crate::store::grants::GrantFilter;
 use crate::store::leases::LeaseFilter;
 use crate::store::writer::{RevokeAsk, RevokeTarget};
-use crate::store::{Page, Release};
+use crate::store::{Page, Release, Tx};
 use crate::vault::VaultError;
-use crate::vendor::{Adapter, Alive, Existence, FailureClass, VendorFailure};
+use crate::vendor::{Adapter, Alive, Existence, FailureClass, Manifest, VendorFailure};
 
 /// How long one try may take before another worker may try.
 const TRY: Ttl = Ttl::from_secs(30);
@@ -60,6 +61,19 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
         drop(tx);
         return Ok(row.state.is_final());
     }
+    match by_itself(&mut tx, &row, &connected.manifest, now).await? {
+        Itself::No => {}
+        Itself::Dead => {
+            drop(tx);
+            return revoked(app, row).await.map(|()| true);
+        }
+        Itself::At(dead) => {
+            row.next_at = Some(dead);
+            tx.update_credential(&row).await?;
+            let _none = tx.commit(&[], &[]).await?;
+            return Ok(false);
+        }
+    }
     row.next_at = Some(now.plus(TRY));
     row.attempt = row.attempt.saturating_add(1);
     tx.update_credential(&row).await?;
@@ -89,7 +103,8 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
         return not_yet(app, row, &nameless()).await.map(|()| false);
     };
     let ended = adapter.revoke(&app.egress, &root, &key_id, secret.as_ref());
-    let outcome = match app.asked(&row.vendor, "revoke", ended).await {
+    let place = (row.root, &row.vendor);
+    let outcome = match app.asked(place, "revoke", ended).await {
         Ok(_gone) => confirm(app, &row, &adapter, &root, secret.as_ref()).await,
         Err(failure) => Err(failure),
     };
@@ -97,6 +112,37 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
         Ok(()) => revoked(app, row).await.map(|()| true),
         Err(failure) => not_yet(app, row, &failure).await.map(|()| false),
     }
+}
+
+/// Whether a key needs nobody to end it.
+enum Itself {
+    No,
+    /// It is dead: its term is over, or people settled what it may have been.
+    Dead,
+    /// It will be then. Nothing can be done before, and nothing is wrong.
+    At(Timestamp),
+}
+
+/// A vendor that cannot end keys ends each when its term is over. A key without a name that may be one of several is
+/// dead when people have settled all of these.
+async fn by_itself(tx: &mut Tx, row: &Credential, manifest: &Manifest, now: Timestamp) -> Result<Itself, Error> {
+    if !manifest.can_revoke() {
+        let dead = row
+            .vendor_expires
+            .or_else(|| manifest.dead_by(row.created, row.expires));
+        return Ok(match dead {
+            Some(dead) if dead > now => Itself::At(dead),
+            Some(_) => Itself::Dead,
+            None => Itself::No,
+        });
+    }
+    if row.vendor_key_id.is_none() {
+        let orphans = tx.orphans_of(row.id).await?;
+        if !orphans.is_empty() && orphans.iter().all(|orphan| !orphan.state.is_open()) {
+            return Ok(Itself::Dead);
+        }
+    }
+    Ok(Itself::No)
 }
 
 /// The key itself, for vendors that want it. One that does not open was moved or altered: that is raised, and the key
@@ -128,7 +174,7 @@ async fn confirm(
 ) -> Result<(), VendorFailure> {
     let Some(secret) = secret else { return Ok(()) };
     let probed = adapter.probe(&app.egress, root, secret);
-    match app.asked(&row.vendor, "probe", probed).await? {
+    match app.asked((row.root, &row.vendor), "probe", probed).await? {
         Alive::Alive => Err(still_alive()),
         Alive::Dead | Alive::Unknown => Ok(()),
     }
@@ -166,8 +212,11 @@ async fn revoked(app: &App, mut row: Credential) -> Result<(), Error> {
         fields.insert("revocation_failed".to_owned(), json!("cleared"));
         tracing::info!(credential = %row.id, vendor = %row.vendor, "a key that could not be revoked is dead now");
     }
-    let event = app.own_event("credential.revoked", &row.id, data);
-    let _none = tx.commit(&[event], &[]).await?;
+    let mut events = vec![app.own_event("credential.revoked", &row.id, data)];
+    if before == Some(CredentialState::Stuck) {
+        events.push(app.own_event("lease.revocation_confirmed", &row.id, facts(&row)));
+    }
+    let _none = tx.commit(&events, &[]).await?;
     Ok(())
 }
 
@@ -186,7 +235,7 @@ async fn not_yet(app: &App, tried: Credential, failure: &VendorFailure) -> Resul
         ..tried
     };
     row.first_failed.get_or_insert(now);
-    let wait = failure.retry_after.unwrap_or_else(|| backoff(row.attempt));
+    let wait = failure.retry_after.unwrap_or_else(|| backoff(app, row.attempt));
     row.last_error = Some(failure.words.clone());
     row.next_at = Some(now.plus(wait));
     tx.update_credential(&row).await?;
@@ -243,9 +292,10 @@ fn overdue(row: &Credential, now: Timestamp) -> bool {
     since.is_some_and(|since| now.since(since) >= ALARM)
 }
 
-fn backoff(attempt: i64) -> Ttl {
+/// Full jitter: what failed together is not tried again together.
+fn backoff(app: &App, attempt: i64) -> Ttl {
     let doublings = u32::try_from(attempt.saturating_sub(1).clamp(0, 12)).unwrap_or(12);
-    Ttl::from_millis(FIRST_WAIT.as_millis().saturating_mul(2i64.saturating_pow(doublings))).min(LONGEST_WAIT)
+    jitter(FIRST_WAIT, LONGEST_WAIT, doublings, app.random.as_ref())
 }
 
 /// Ends a lease on record, at once for every instance; its credential's end at the vendor follows.
@@ -323,6 +373,33 @@ pub(super) async fn end_now(app: &App, credentials: &[CredentialId]) -> bool {
     dead
 }
 
+/// Tries the end of a key that was to be ended before, now and not when it is due; answers whether it is dead.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn try_now(app: &App, id: CredentialId) -> Result<bool, Error> {
+    let now = app.now();
+    let mut tx = app.store.begin().await?;
+    let Some(row) = tx.credential(id).await? else {
+        return Ok(true);
+    };
+    if !matches!(row.state, CredentialState::Revoking | CredentialState::Stuck) {
+        return Ok(row.state.is_final());
+    }
+    // Within a try's time somebody may be at the vendor just now, and their answer counts.
+    if row.next_at.is_some_and(|at| at > now.plus(TRY)) {
+        let due = Credential {
+            next_at: Some(now),
+            ..row
+        };
+        tx.update_credential(&due).await?;
+        let _none = tx.commit(&[], &[]).await?;
+    } else {
+        drop(tx);
+    }
+    Ok(see_end(app, id).await)
+}
+
 /// Tries to end one, or sees how the worker's try goes that was quicker.
 async fn see_end(app: &App, id: CredentialId) -> bool {
     let patience = app.now().plus(TRY);
@@ -348,6 +425,8 @@ async fn tried(app: &App, id: CredentialId) -> Option<bool> {
     let mut tx = app.store.read().await.ok()?;
     match tx.credential(id).await {
         Ok(Some(row)) if row.state.is_final() => Some(true),
+        // One whose term ends it is tried by nobody.
+        Ok(Some(row)) if row.next_at.is_some_and(|at| at > app.now().plus(TRY)) => Some(false),
         Ok(Some(row)) if row.last_error.is_none() => None,
         _ => Some(false),
     }
@@ -422,16 +501,4 @@ async fn grants_of(app: &App, principal: &Principal) -> Result<Vec<GrantId>, Err
 /// Whether a time has come.
 pub(super) fn due(at: Option<Timestamp>, now: Timestamp) -> bool {
     at.is_some_and(|at| at <= now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_an_hour() {
-        assert_eq!(backoff(1), Ttl::from_secs(1));
-        assert_eq!(backoff(4), Ttl::from_secs(8));
-        assert_eq!(backoff(500), LONGEST_WAIT);
-    }
 }

@@ -135,6 +135,14 @@ pub enum Error {
         /// What it is.
         current: Digest,
     },
+    /// More or fewer things are meant than the caller confirmed.
+    #[error("{expected} were confirmed, and {current} are meant now; nothing was ended")]
+    CountChanged {
+        /// What was confirmed.
+        expected: i64,
+        /// What it is.
+        current: i64,
+    },
     /// To be paid for.
     #[error("payment required")]
     PaymentRequired {

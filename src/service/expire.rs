@@ -7,13 +7,18 @@ use super::App;
 use super::approve::let_go;
 use super::error::Error;
 use super::{provision, purchase};
+use crate::base::id::{CredentialId, LeaseId};
 use crate::base::time::Timestamp;
 use crate::model::approval::ApprovalState;
-use crate::model::credential::CredentialState;
+use crate::model::event::Event;
 use crate::model::grant::GrantState;
 use crate::model::lease::LeaseState;
+use crate::store::leases::EndedLease;
 
 const BATCH: i64 = 100;
+
+/// Leases that end in one transaction.
+const LEASES: i64 = 500;
 
 /// Ends what is over. Answers how many things that were.
 ///
@@ -62,33 +67,29 @@ pub async fn left(app: &App, before: Timestamp) -> Result<(), Error> {
 
 async fn leases(app: &App, now: Timestamp) -> Result<usize, Error> {
     let mut tx = app.store.read().await?;
-    if tx.leases_due(now, 1).await?.is_empty() {
+    let none = tx.leases_due(now, 1).await?.is_empty();
+    tx.end().await?;
+    if none {
         return Ok(0);
     }
-    drop(tx);
     let mut tx = app.store.begin().await?;
-    let due = tx.leases_due(now, BATCH).await?;
-    let mut events = Vec::with_capacity(due.len());
-    for mut lease in due.clone() {
-        lease.state = LeaseState::Expired;
-        tx.update_lease(&lease).await?;
-        if let Some(mut row) = tx.credential(lease.credential).await?
-            && row.state == CredentialState::Active
-        {
-            row.state = CredentialState::Revoking;
-            row.attempt = 0;
-            row.next_at = Some(now);
-            tx.update_credential(&row).await?;
-        }
-        events.push(app.own_event(
-            "lease.expired",
-            &lease.id,
-            json!({ "lease": lease.id, "grant": lease.grant, "vendor": lease.vendor }),
-        ));
-    }
+    let due: Vec<LeaseId> = tx
+        .leases_due(now, LEASES)
+        .await?
+        .into_iter()
+        .map(|lease| lease.id)
+        .collect();
+    let ended = tx.end_leases(&due, LeaseState::Expired).await?;
+    let keys: Vec<CredentialId> = ended.iter().map(|lease| lease.credential).collect();
+    tx.end_credentials(&keys, now).await?;
+    let event = |lease: &EndedLease| {
+        let data = json!({ "lease": lease.id, "grant": lease.grant, "vendor": lease.vendor });
+        app.own_event("lease.expired", &lease.id, data)
+    };
+    let events: Vec<Event> = ended.iter().map(event).collect();
     let _none = tx.commit(&events, &[]).await?;
     app.announce_work();
-    Ok(due.len())
+    Ok(ended.len())
 }
 
 async fn grants(app: &App, now: Timestamp) -> Result<usize, Error> {

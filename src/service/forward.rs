@@ -15,6 +15,7 @@ use super::control::Connected;
 use super::error::Error;
 use super::issue::{self, Issued};
 use super::passage::{self, Asked, Passage};
+use super::provision::key_name;
 use super::resolve::refused;
 use super::stream::OpenStream;
 use crate::base::id::{CredentialId, EventId, LeaseId, PrincipalId};
@@ -213,6 +214,7 @@ fn ask(app: &App, context: &Context, passage: &Passage, wanted: &Wanted<'_>, rou
         ForwardKey::Pool(_) => now.plus(passage.life),
         _ => grant.expires,
     };
+    let new_credential = CredentialId::new(now, app.random.as_ref());
     ResolveAsk {
         grant: grant.id,
         item: passage.item,
@@ -234,7 +236,8 @@ fn ask(app: &App, context: &Context, passage: &Passage, wanted: &Wanted<'_>, rou
             .map(|nonce| (nonce.holder.clone(), nonce.nonce.clone(), nonce.until)),
         revocation_ids: passage.revocation_ids.clone(),
         new_lease: LeaseId::new(now, app.random.as_ref()),
-        new_credential: CredentialId::new(now, app.random.as_ref()),
+        new_credential,
+        new_name: key_name(app, &passage.connected, new_credential),
         event: EventId::new(now, app.random.as_ref()),
         actor: context.caller.actor(),
         livemode: app.livemode(),

@@ -112,6 +112,7 @@ pub async fn health(app: &App) -> Readiness {
         )
         .await,
     );
+    seen.push(counts(app, "orphans", "keys at vendors are nobody's, and wait for a decision").await);
     seen.push(counts(app, "payments", "payments have an outcome that is not known").await);
     Readiness {
         ready,
@@ -339,13 +340,18 @@ async fn counts(app: &App, name: &'static str, words: &'static str) -> Seen {
     };
     let count = counts.map(|counts| match name {
         "revocation" => counts.stuck_credentials,
+        "orphans" => counts.orphans,
         _ => counts.unknown_payments,
     });
     match count {
         Ok(0) => Seen::new(name, Level::Ok, "").detail("nothing is left open"),
         Ok(left) => Seen::new(name, Level::Warn, "")
             .detail(format!("{left} {words}"))
-            .fix("dekeys credential ls, dekeys audit tail; dekeys goes on trying"),
+            .fix(if name == "orphans" {
+                "dekeys credential orphans"
+            } else {
+                "dekeys credential ls, dekeys audit tail; dekeys goes on trying"
+            }),
         Err(error) => Seen::new(name, Level::Warn, "").detail(error.to_string()),
     }
 }

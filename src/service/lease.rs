@@ -137,21 +137,18 @@ pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<L
     Ok(List::page(views, page.limit()?))
 }
 
-/// Ends a lease now: here at once, at the vendor before the answer when the vendor is quick.
+/// Ends a lease now: here at once, at the vendor before the answer when the vendor is quick. One that ended here before
+/// has its key's end tried now, rather than when it is due.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn revoke(app: &App, context: &Context, id: LeaseId, ask: &EndAsk) -> Result<Ended, Error> {
     let lease = visible(app, context, id).await?;
+    claim(app, context).await?;
     if !lease.state.is_live() {
-        let mut tx = app.store.read().await?;
-        let dead = tx
-            .credential(lease.credential)
-            .await?
-            .is_none_or(|row| row.state.is_final());
+        let dead = end::try_now(app, lease.credential).await?;
         return Ok(ended(id.to_string(), "lease", 0, dead));
     }
-    claim(app, context).await?;
     let credentials = end::revoke_lease(app, context, id, ask.reason.as_deref()).await?;
     let confirmed = end::end_now(app, &credentials).await;
     Ok(ended(id.to_string(), "lease", credentials.len(), confirmed))

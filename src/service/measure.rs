@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::json;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::breaker::Turn;
 use super::error::Error;
 use super::{App, Parts, schedule};
+use crate::base::id::RootId;
 use crate::base::trace::TARGET;
 use crate::metrics::{Answered, Figures, Metrics, StoredFigures};
 use crate::model::event::Event;
@@ -48,6 +51,7 @@ pub async fn scrape(app: &App) -> String {
         now: app.now(),
         wall: app.clock.wall(),
         stored,
+        breakers: app.breakers().all(),
         disk: disk(app),
     })
 }
@@ -58,6 +62,8 @@ async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
     let oldest = tx.oldest(app.now()).await?;
     let out = tx.out().await?;
     let roots = tx.root_times().await?;
+    let orphans = tx.open_orphans().await?;
+    let reaps = tx.reaps().await?;
     tx.end().await?;
     let rotations = schedule::figures(app).await;
     Ok(StoredFigures {
@@ -68,6 +74,14 @@ async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
         approvals: counts.pending_approvals,
         oldest_approval: oldest.approval,
         unknown_payments: counts.unknown_payments,
+        orphans: orphans
+            .into_iter()
+            .map(|(vendor, state, count)| (vendor, state.as_str().to_owned(), count))
+            .collect(),
+        compared: reaps
+            .into_iter()
+            .filter_map(|reap| Some((reap.vendor, reap.passed?)))
+            .collect(),
     })
 }
 
@@ -80,13 +94,17 @@ fn disk(app: &App) -> Option<(u64, u64)> {
 }
 
 impl App {
-    /// Calls a vendor about keys, and tells how long that took and how it ended.
+    /// Calls a vendor about keys, and tells how long that took and how it ended. A creation is refused here while the
+    /// vendor is left alone; whoever looks for keys or ends them asked the breaker before.
     pub(super) async fn asked<T>(
         &self,
-        vendor: &Name,
+        (root, vendor): (RootId, &Name),
         call: &'static str,
         work: impl Future<Output = Result<T, VendorFailure>>,
     ) -> Result<T, VendorFailure> {
+        if call == "create" {
+            self.breakers().admit(root, self.now())?;
+        }
         let since = Instant::now();
         let span = tracing::info_span!(
             target: TARGET,
@@ -105,7 +123,38 @@ impl App {
         };
         span.record("dekeys.outcome", answered.as_str());
         self.metrics().called(vendor, call, answered, since.elapsed());
+        let failure = outcome.as_ref().err();
+        let turn = self
+            .breakers()
+            .learn(root, vendor, failure, self.now(), self.random.as_ref());
+        if turn != Turn::Same
+            && let Err(error) = self.turned((root, vendor), turn, failure).await
+        {
+            tracing::warn!(%error, %vendor, "could not put on record how a vendor answers");
+        }
         outcome
+    }
+
+    /// A vendor is left alone from now on, or answers again: then everything that waited for it is due at once, as many
+    /// calls at a time as the vendor takes.
+    async fn turned(
+        &self,
+        (root, vendor): (RootId, &Name),
+        turn: Turn,
+        failure: Option<&VendorFailure>,
+    ) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        let woken = match turn {
+            Turn::Closed => tx.wake_credentials(root, self.now()).await?,
+            _ => 0,
+        };
+        let answers = turn == Turn::Closed;
+        let words = failure.map(|failure| failure.words.as_str());
+        let data = json!({ "vendor": vendor, "answers": answers, "trouble": words, "woken": woken });
+        let event = self.own_event("vendor.health_changed", &root, data);
+        let _none = tx.commit(&[event], &[]).await?;
+        self.announce_work();
+        Ok(())
     }
 }
 

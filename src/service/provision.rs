@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::App;
 use super::connect::open_root;
 use super::control::Connected;
 use super::error::Error;
-use crate::base::id::CredentialId;
+use super::{App, making};
+use crate::base::canonical::Digest;
+use crate::base::id::{CredentialId, OrphanId};
 use crate::base::money::Money;
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState, vendor_name};
 use crate::model::event::{Committed, Event};
 use crate::model::grant::Grant;
+use crate::model::orphan::{Orphan, OrphanState, Reason};
 use crate::model::policy::CredentialPer;
 use crate::model::sealed::Place;
 use crate::store::{Release, Tx};
-use crate::vendor::{Adapter, CreateAsk, Created, Existence, VendorFailure};
+use crate::vendor::{Adapter, CreateAsk, Created, Existence, FailureClass, Found, Recovery, RootSecret, VendorFailure};
 
 /// How long after an unclear creation the vendor is searched for the key.
 const PROBE_AFTER: Ttl = Ttl::from_secs(3);
@@ -36,6 +38,15 @@ pub fn credential_place(app: &App, credential: &Credential) -> Place {
         owner: format!("{}/{}", credential.grant, credential.item),
         version: credential.version,
         field: "secret",
+    }
+}
+
+/// What a credential is called at its vendor; empty where keys have no names.
+pub(super) fn key_name(app: &App, connected: &Connected, id: CredentialId) -> String {
+    if connected.manifest.names_keys() {
+        connected.manifest.shaped(&vendor_name(app.instance.id, id, 1))
+    } else {
+        String::new()
     }
 }
 
@@ -58,8 +69,10 @@ pub async fn intents(app: &App, grant: &Grant, lives: &[Ttl]) -> Result<Vec<(Cre
         } else {
             now.plus(*life)
         };
+        let id = CredentialId::new(now, app.random.as_ref());
         let credential = Credential {
-            id: CredentialId::new(now, app.random.as_ref()),
+            id,
+            name: key_name(app, &connected, id),
             vendor: item.vendor.clone(),
             root: connected.root.id,
             grant: grant.id,
@@ -107,7 +120,8 @@ pub async fn commit_intents(
     Ok(tx.commit(&events, &releases).await?)
 }
 
-/// Asks the vendor for the key of a committed intent. What it answers is not yet on record.
+/// Asks the vendor for the key of a committed intent. What it answers is on record as far as its digest and the key's
+/// id go; the key is not yet.
 ///
 /// # Errors
 /// [`Error::Vendor`]; the row then tells what is known, and a worker goes on from there.
@@ -118,17 +132,20 @@ pub async fn make(
     proof: Committed,
 ) -> Result<Created, Error> {
     let root = open_root(app, connected, vec![proof]).await?;
-    let ask = CreateAsk {
-        name: vendor_name(app.instance.id, credential.id, credential.attempt),
-        scopes: credential.scopes.clone(),
-        now: app.now(),
-        expires: credential.expires,
-        cost_cap: cost_cap(app, credential).await?,
-        idempotency_key: format!("{}-{}", credential.id, credential.attempt),
-    };
+    let cap = cost_cap(app, credential).await?;
     let adapter = Adapter::of(&connected.manifest, app.logins());
-    let created = adapter.create(&app.egress, &root, &ask, app.random.as_ref());
-    match app.asked(&credential.vendor, "create", created).await {
+    let begun = match in_time(app, credential, connected) {
+        Ok(()) => Box::pin(making::begin(app, credential, &adapter, &root)).await?,
+        refused => refused,
+    };
+    let made = match begun {
+        Ok(()) => {
+            let heard = async |answer, id| heard(app, credential.id, answer, id).await;
+            Box::pin(ask(app, (credential, cap), &adapter, &root, heard)).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match made {
         Ok(created) => Ok(created),
         Err(failure) => {
             record_failure(app, credential, &failure).await?;
@@ -139,7 +156,7 @@ pub async fn make(
 
 /// What one key may cost at most, where its grant's policy limits that: the vendor is told, and keeps it. Each key of the
 /// grant has the whole of it, since dekeys does not learn what the keys before have cost.
-async fn cost_cap(app: &App, credential: &Credential) -> Result<Option<Money>, Error> {
+pub(super) async fn cost_cap(app: &App, credential: &Credential) -> Result<Option<Money>, Error> {
     let mut tx = app.store.read().await?;
     let stored = tx.grant(credential.grant).await?;
     drop(tx);
@@ -158,6 +175,71 @@ async fn cost_cap(app: &App, credential: &Credential) -> Result<Option<Money>, E
     Ok(in_force.policy.limits.vendor_cost_per_grant)
 }
 
+/// Refuses what nobody could account for, and what comes so late that somebody may be looking for it already.
+fn in_time(app: &App, credential: &Credential, connected: &Connected) -> Result<(), VendorFailure> {
+    let refused = |words: String| VendorFailure {
+        class: FailureClass::Refused,
+        created: Existence::No,
+        status: None,
+        retry_after: None,
+        words,
+    };
+    if connected.manifest.recovery() == Recovery::None {
+        return Err(refused(format!(
+            "dekeys makes no keys at {}: they could not be found or ended again",
+            connected.manifest.title()
+        )));
+    }
+    if credential.next_at.is_some_and(|until| until <= app.now()) {
+        return Err(refused("its time was over before the vendor was asked".to_owned()));
+    }
+    Ok(())
+}
+
+/// The request of an intent. The same each time, so that a vendor that remembers requests knows it again.
+pub(super) async fn ask(
+    app: &App,
+    (credential, cost_cap): (&Credential, Option<Money>),
+    adapter: &Adapter,
+    root: &RootSecret,
+    heard: impl AsyncFnOnce(Digest, Option<String>),
+) -> Result<Created, VendorFailure> {
+    let ask = CreateAsk {
+        name: vendor_name(app.instance.id, credential.id, 1),
+        scopes: credential.scopes.clone(),
+        now: credential.created,
+        expires: credential.expires,
+        cost_cap,
+        idempotency_key: format!("{}-1", credential.id),
+    };
+    let created = adapter.create(&app.egress, root, &ask, app.random.as_ref(), heard);
+    let place = (credential.root, &credential.vendor);
+    app.asked(place, "create", created).await
+}
+
+/// Puts on record that the vendor answered, and under which id it has the key, before anything else is read.
+async fn heard(app: &App, id: CredentialId, answer: Digest, key: Option<String>) {
+    if let Err(error) = note(app, id, answer, key).await {
+        tracing::warn!(%error, credential = %id, "could not put on record that a vendor answered; the key will be looked for");
+    }
+}
+
+async fn note(app: &App, id: CredentialId, answer: Digest, key: Option<String>) -> Result<(), Error> {
+    let mut tx = app.store.begin().await?;
+    let Some(mut row) = tx.credential(id).await? else {
+        return Ok(());
+    };
+    let known = row.vendor_key_id.is_some() || row.state.is_final();
+    if !known && key.is_some() {
+        row.vendor_key_id.clone_from(&key);
+        tx.update_credential(&row).await?;
+    }
+    let data = json!({ "vendor": row.vendor, "answer": answer, "vendor_key_id": key });
+    let event = app.own_event("credential.answered", &row.id, data);
+    let _none = tx.commit(&[event], &[]).await?;
+    Ok(())
+}
+
 /// What became of a made key on its way to the record.
 pub enum Saved {
     /// On record as active, with the event to commit.
@@ -171,16 +253,14 @@ pub enum Saved {
 /// # Errors
 /// The vault's and the store's.
 pub async fn save(app: &App, tx: &mut Tx, credential: &Credential, created: Created) -> Result<Saved, Error> {
+    let current = tx.credential(credential.id).await?;
+    if let Some(row) = current.filter(|row| row.state != CredentialState::Intent) {
+        return late(app, tx, row, created).await.map(Saved::Late);
+    }
+    tx.end_making(credential.id).await?;
     let mut made = credential.clone();
     made.vendor_key_id = Some(created.vendor_key_id);
     made.vendor_expires = created.vendor_expires;
-    let current = tx.credential(credential.id).await?.map(|row| row.state);
-    if current != Some(CredentialState::Intent) {
-        made.state = CredentialState::Revoking;
-        made.next_at = Some(app.now());
-        tx.update_credential(&made).await?;
-        return Ok(Saved::Late(app.own_event("credential.late", &made.id, facts(&made))));
-    }
     made.state = CredentialState::Active;
     made.next_at = Some(made.expires);
     let secret: SecretBytes = created.secret.into_bytes();
@@ -194,22 +274,88 @@ pub async fn save(app: &App, tx: &mut Tx, credential: &Credential, created: Crea
     Ok(Saved::Active(Box::new(made), event))
 }
 
+/// An answer that nobody waits for any more only adds knowledge: its key is ended, and never becomes active. Where
+/// another key of the same intent is known already, this one is a second, and ended beside it.
+async fn late(app: &App, tx: &mut Tx, mut row: Credential, created: Created) -> Result<Event, Error> {
+    let now = app.now();
+    let second = row
+        .vendor_key_id
+        .as_ref()
+        .is_some_and(|known| *known != created.vendor_key_id);
+    if second {
+        let found = Found {
+            vendor_key_id: created.vendor_key_id.clone(),
+            name: row.name.clone(),
+        };
+        tx.keep_orphan(&orphan(app, &row, found, Reason::Double, now)).await?;
+    } else {
+        row.vendor_key_id = Some(created.vendor_key_id.clone());
+        row.vendor_expires = created.vendor_expires.or(row.vendor_expires);
+        if row.state != CredentialState::Revoked {
+            row.state = if row.state == CredentialState::Stuck {
+                CredentialState::Stuck
+            } else {
+                CredentialState::Revoking
+            };
+            row.next_at = Some(now);
+        }
+        tx.update_credential(&row).await?;
+    }
+    tx.end_making(row.id).await?;
+    let mut data = facts(&row);
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert("answer".to_owned(), json!(created.answer));
+        fields.insert("late_key_id".to_owned(), json!(created.vendor_key_id));
+    }
+    Ok(app.own_event("credential.late", &row.id, data))
+}
+
+/// A key at the vendor that is this credential's doing, and none of those on record: to be ended at once.
+pub(super) fn orphan(app: &App, row: &Credential, found: Found, reason: Reason, now: Timestamp) -> Orphan {
+    Orphan {
+        id: OrphanId::new(now, app.random.as_ref()),
+        vendor: row.vendor.clone(),
+        root: row.root,
+        vendor_key_id: found.vendor_key_id,
+        name: found.name,
+        credential: Some(row.id),
+        reason,
+        state: OrphanState::Revoking,
+        attempt: 0,
+        next_at: Some(now),
+        last_error: None,
+        found: now,
+        seen: now,
+    }
+}
+
 /// Puts on record what is known after a creation failed.
 async fn record_failure(app: &App, credential: &Credential, failure: &VendorFailure) -> Result<(), Error> {
     let now = app.now();
-    let mut row = credential.clone();
+    let mut tx = app.store.begin().await?;
+    let mut row = tx
+        .credential(credential.id)
+        .await?
+        .unwrap_or_else(|| credential.clone());
     row.last_error = Some(failure.words.clone());
-    row.first_failed = Some(now);
-    (row.state, row.next_at) = match &failure.created {
+    row.first_failed = row.first_failed.or(Some(now));
+    let next = match &failure.created {
+        // The id may be on record from the answer's first look.
         Existence::No => (CredentialState::Failed, None),
-        Existence::Maybe => (CredentialState::Probe, Some(now.plus(PROBE_AFTER))),
+        Existence::Maybe if row.vendor_key_id.is_none() => (CredentialState::Probe, Some(now.plus(PROBE_AFTER))),
+        Existence::Maybe => (CredentialState::Revoking, Some(now)),
         Existence::Yes(id) => {
-            row.vendor_key_id = Some(id.clone());
+            row.vendor_key_id.get_or_insert_with(|| id.clone());
             (CredentialState::Revoking, Some(now))
         }
     };
-    let mut tx = app.store.begin().await?;
+    if row.state == next.0 || row.state.may_become(next.0) {
+        (row.state, row.next_at) = next;
+    }
     tx.update_credential(&row).await?;
+    if row.state.is_final() {
+        tx.end_making(row.id).await?;
+    }
     let event = app.own_event("credential.failed", &row.id, facts(&row));
     let _none = tx.commit(&[event], &[]).await?;
     app.announce_work();

@@ -8,10 +8,11 @@ use serde_json::json;
 use super::App;
 use super::caller::Context;
 use super::connect::open_root;
+use super::control::Connected;
 use super::end::value;
 use super::error::Error;
 use super::issue::drop_lease;
-use super::provision::{self, DEADLINE, Saved, facts};
+use super::provision::{self, DEADLINE, Saved, facts, key_name};
 use crate::base::id::{CredentialId, LeaseId};
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
@@ -203,7 +204,7 @@ fn known(lease: &Lease, row: &Credential, ask: ReportAsk, now: Timestamp) -> Opt
 async fn replace(app: &App, id: LeaseId, dead: CredentialId) -> Result<Reported, Error> {
     let (_, old) = both(app, id).await?;
     let connected = app.current_root(&old.vendor).await?;
-    let (lease, fresh, proof) = match intend(app, id, dead, connected.root.id).await? {
+    let (lease, fresh, proof) = match intend(app, id, dead, &connected).await? {
         Intended::Told(reported) => return Ok(reported),
         Intended::Make(made) => *made,
     };
@@ -239,8 +240,8 @@ enum Intended {
 
 /// One commit: the old key is to be ended, the new one to be made, and whoever resolves meanwhile waits for it. A crash
 /// after it is taken up like that of any creation: the vendor is searched, the lease given up.
-async fn intend(app: &App, id: LeaseId, dead: CredentialId, root: crate::base::id::RootId) -> Result<Intended, Error> {
-    let now = app.now();
+async fn intend(app: &App, id: LeaseId, dead: CredentialId, connected: &Connected) -> Result<Intended, Error> {
+    let (now, root) = (app.now(), connected.root.id);
     let mut tx = app.store.begin().await?;
     let mut lease = tx.lease(id).await?.ok_or(Error::NotFound("lease"))?;
     let mut old = tx.credential(dead).await?.ok_or(Error::NotFound("credential"))?;
@@ -268,8 +269,10 @@ async fn intend(app: &App, id: LeaseId, dead: CredentialId, root: crate::base::i
         let _none = tx.commit(&events, &[]).await?;
         return Ok(Intended::Told(told(&lease, &old, Outcome::Ended)));
     }
+    let fresh_id = CredentialId::new(now, app.random.as_ref());
     let fresh = Credential {
-        id: CredentialId::new(now, app.random.as_ref()),
+        id: fresh_id,
+        name: key_name(app, connected, fresh_id),
         root,
         state: CredentialState::Intent,
         attempt: 1,

@@ -13,7 +13,7 @@ use super::decision::{Decision, decide};
 use super::error::Error;
 use super::issue;
 use super::measure;
-use super::provision::credential_place;
+use super::provision::{credential_place, key_name};
 use crate::base::canonical::Digest;
 use crate::base::id::{CredentialId, EventId, LeaseId};
 use crate::base::secret::SecretBytes;
@@ -162,6 +162,7 @@ fn ask(
     let scopes = grant_item
         .map(|item| item.scopes.clone())
         .ok_or_else(|| Error::internal("an item vanished"))?;
+    let new_credential = CredentialId::new(now, app.random.as_ref());
     Ok(ResolveAsk {
         grant: decision.grant.id,
         item: decision.item,
@@ -192,7 +193,8 @@ fn ask(
         }),
         revocation_ids: decision.revocation_ids.clone(),
         new_lease: LeaseId::new(now, app.random.as_ref()),
-        new_credential: CredentialId::new(now, app.random.as_ref()),
+        new_credential,
+        new_name: key_name(app, &decision.connected, new_credential),
         event: EventId::new(now, app.random.as_ref()),
         actor: prim.id.to_string(),
         livemode: app.livemode(),

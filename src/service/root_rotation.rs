@@ -187,8 +187,13 @@ pub(super) async fn step(app: &App, rotation: &Rotation) -> Result<(), Error> {
 }
 
 fn name(app: &App, rotation: &Rotation) -> String {
+    root_name(app, &rotation.new)
+}
+
+/// What a root credential that dekeys had made is called at its vendor.
+pub(super) fn root_name(app: &App, id: &str) -> String {
     // The same form as other names, so that whoever looks for ours finds it.
-    let digest = Canonical::new("dekeys.root-name.v1").text(&rotation.new).digest();
+    let digest = Canonical::new("dekeys.root-name.v1").text(id).digest();
     vendor_name(app.instance.id, CredentialId::derived(digest.as_bytes()), 1)
 }
 
@@ -203,7 +208,10 @@ async fn ask(app: &App, rotation: &Rotation, connected: &Connected, root: &RootS
             .another_root(&app.egress, root, &name, id.as_deref(), overlap)
             .await
     };
-    let made = match app.asked(&rotation.vendor, "rotate_root", work).await {
+    let made = match app
+        .asked((connected.root.id, &rotation.vendor), "rotate_root", work)
+        .await
+    {
         Ok(made) => made,
         Err(failure) if failure.created == Existence::No => {
             return fail(app, rotation, &Error::vendor(&rotation.vendor, failure)).await;
@@ -454,7 +462,7 @@ async fn end_old(app: &App, rotation: &Rotation) -> Result<(), Error> {
         return Ok(());
     };
     let ended = adapter.end_root(&app.egress, &root, id.as_deref().unwrap_or_default());
-    match app.asked(&row.vendor, "end_root", ended).await {
+    match app.asked((new, &row.vendor), "end_root", ended).await {
         Ok(_) => match accepted(app, &adapter, &old).await {
             Ok(false) => close(app, &row).await,
             Ok(true) => {

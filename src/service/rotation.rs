@@ -22,7 +22,7 @@ use renew::{begin_again, renew};
 use super::caller::Context;
 use super::control::Connected;
 use super::error::Error;
-use super::provision::{self, DEADLINE, Saved, facts};
+use super::provision::{self, DEADLINE, Saved, facts, key_name};
 use super::{App, root_rotation, schedule};
 use crate::base::id::{CredentialId, LeaseId, RotationId};
 use crate::base::time::{Timestamp, Ttl};
@@ -167,8 +167,10 @@ async fn current(tx: &mut Tx, id: LeaseId) -> Result<Option<(Lease, Credential)>
 
 fn intent(app: &App, connected: &Connected, old: &Credential, lease: &Lease, expires: Timestamp) -> Credential {
     let now = app.now();
+    let id = CredentialId::new(now, app.random.as_ref());
     Credential {
-        id: CredentialId::new(now, app.random.as_ref()),
+        id,
+        name: key_name(app, connected, id),
         root: connected.root.id,
         lease: Some(lease.id),
         state: CredentialState::Intent,

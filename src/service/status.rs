@@ -37,6 +37,10 @@ pub struct Status {
     pub live_leases: i64,
     /// Keys whose revocation is not confirmed.
     pub revocation_failed: i64,
+    /// Keys that are being ended at their vendors.
+    pub revoking: i64,
+    /// Keys that a vendor lists, that nobody here accounts for, and that wait for somebody's decision.
+    pub orphans: i64,
     /// Approvals that wait.
     pub pending_approvals: i64,
     /// Payments whose outcome is not known.
@@ -95,6 +99,8 @@ pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
         active_grants: counts.active_grants,
         live_leases: counts.live_leases,
         revocation_failed: counts.stuck_credentials,
+        revoking: counts.revoking_credentials,
+        orphans: counts.orphans,
         pending_approvals: counts.pending_approvals,
         unknown_payments: counts.unknown_payments,
         events,

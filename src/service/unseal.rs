@@ -175,6 +175,8 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let opened = keys::opened(app, &mut tx, instance).await?;
     let event = app.own_event("vault.unsealed", &opened.instance.id, serde_json::json!({}));
     checkpoint::verify_at_start(app, &mut tx, &opened.log_publics()).await?;
+    // What the last process left at vendors is found at once.
+    tx.reap_anew(app.now()).await?;
     let _none = tx.commit(&[event], &[]).await?;
     go_on(app).await?;
     app.open_with(Some(opened));

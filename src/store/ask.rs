@@ -51,6 +51,8 @@ pub struct ResolveAsk {
     pub new_lease: LeaseId,
     /// The id of the credential, should one be made.
     pub new_credential: CredentialId,
+    /// What that credential would be called at the vendor; empty where keys have no names.
+    pub new_name: String,
     /// The id of the event.
     pub event: EventId,
     /// Who asks, for the event.

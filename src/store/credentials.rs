@@ -2,16 +2,19 @@
 
 use super::statement::{Cells, Record};
 use super::{Page, ReadTx, StoreError, Tx};
-use crate::base::id::{CredentialId, GrantId};
-use crate::base::time::Timestamp;
+use crate::base::id::{CredentialId, GrantId, RootId};
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState};
 use crate::model::scope::Name;
 use crate::model::sealed::Sealed;
 
+/// How long one try holds its row: within this time somebody may be at the vendor.
+const UNDER_TRIAL: Ttl = Ttl::from_secs(30);
+
 macro_rules! select {
     ($more:literal, $tail:literal) => {
         concat!(
-            "SELECT id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, vendor_key_id, \
+            "SELECT id, vendor, root, grant_id, item, name, scopes, prim, lease, state, attempt, vendor_key_id, \
              vendor_expires, expires, next_at, first_failed, last_error, version, created",
             $more,
             " FROM credentials ",
@@ -34,8 +37,9 @@ impl Tx {
     pub async fn insert_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
         self.ask(
             "INSERT INTO credentials (id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, \
-             vendor_key_id, vendor_expires, expires, next_at, first_failed, last_error, version, created) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             vendor_key_id, vendor_expires, expires, next_at, first_failed, last_error, version, created, name, \
+             incarnation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+             (SELECT incarnation FROM chain))",
         )
         .bind(credential.id)
         .bind(&credential.vendor)
@@ -55,6 +59,7 @@ impl Tx {
         .bind(credential.last_error.as_deref())
         .bind(credential.version)
         .bind(credential.created)
+        .bind(&credential.name)
         .run()
         .await?;
         Ok(())
@@ -110,6 +115,36 @@ impl Tx {
             .await
     }
 
+    /// Has everything looked at now that is in trouble at a vendor that answers again; answers how much that is. What
+    /// somebody is just trying is left to them.
+    pub async fn wake_credentials(&mut self, root: RootId, now: Timestamp) -> Result<u64, StoreError> {
+        self.ask(
+            "UPDATE credentials SET next_at = $2 WHERE root = $1 AND next_at > $3 AND last_error IS NOT NULL \
+             AND state IN ('probe', 'revoking', 'stuck')",
+        )
+        .bind(root)
+        .bind(now)
+        .bind(now.plus(UNDER_TRIAL))
+        .run()
+        .await
+    }
+
+    /// At start of the only instance: everything that was left half done is looked at now, not at its timer; answers
+    /// how much that is. What should have been dead before counts as late since then.
+    pub async fn take_up_credentials(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        self.ask(
+            "UPDATE credentials SET first_failed = coalesce(first_failed, next_at) WHERE state = 'revoking' \
+             AND state IN ('intent', 'probe', 'revoking', 'stuck') AND next_at < $1",
+        )
+        .bind(now)
+        .run()
+        .await?;
+        self.ask("UPDATE credentials SET next_at = $1 WHERE state IN ('intent', 'probe', 'revoking', 'stuck')")
+            .bind(now)
+            .run()
+            .await
+    }
+
     async fn refuse_wrong_step(&mut self, credential: &Credential) -> Result<(), StoreError> {
         let state: Option<CredentialState> = self
             .ask("SELECT state FROM credentials WHERE id = $1")
@@ -142,13 +177,29 @@ impl ReadTx {
             .await
     }
 
-    /// Those a worker should look at, most overdue first.
-    pub async fn credentials_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Credential>, StoreError> {
-        self.ask(select!(
-            "",
-            "WHERE next_at IS NOT NULL AND next_at <= $1 AND state NOT IN ('revoked', 'failed') \
-             ORDER BY next_at LIMIT $2"
-        ))
+    /// The root credentials with something due, each with its vendor.
+    pub async fn roots_due(&mut self, now: Timestamp) -> Result<Vec<(RootId, Name)>, StoreError> {
+        self.ask(
+            "SELECT r.id, r.vendor FROM roots AS r WHERE EXISTS (SELECT 1 FROM credentials AS c WHERE c.root = r.id \
+             AND c.next_at IS NOT NULL AND c.next_at <= $1)",
+        )
+        .bind(now)
+        .all()
+        .await
+    }
+
+    /// Of one root credential, those that a worker should look at, most overdue first.
+    pub async fn credentials_due_of(
+        &mut self,
+        root: RootId,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        self.ask(
+            "SELECT id FROM credentials WHERE root = $1 AND next_at IS NOT NULL AND next_at <= $2 \
+             ORDER BY next_at LIMIT $3",
+        )
+        .bind(root)
         .bind(now)
         .bind(limit)
         .all()
@@ -198,6 +249,12 @@ impl ReadTx {
     }
 }
 
+impl Record for (RootId, Name) {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok((cells.parse()?, cells.parse()?))
+    }
+}
+
 impl Record for CredentialState {
     fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
         cells.word(Self::parse)
@@ -212,6 +269,7 @@ impl Record for Credential {
             root: cells.parse()?,
             grant: cells.parse()?,
             item: cells.int()?,
+            name: cells.text()?,
             scopes: cells.json()?,
             prim: cells.maybe_parse()?,
             lease: cells.maybe_parse()?,

@@ -178,16 +178,16 @@ pub(super) const END_LEASES: Text = Text {
          WHERE leases.id = j.id",
 };
 
-/// Set: id, vendor, root, grant, item, scopes, prim, lease, state, attempt, expires, next look, version, created.
+/// Set: id, vendor, root, grant, item, scopes, prim, lease, state, attempt, expires, next look, version, created, name.
 pub(super) const INSERT_INTENTS: Text = Text {
     sqlite: "INSERT INTO credentials (id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, expires, \
-         next_at, version, created) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
-         value ->> 13 FROM json_each($1)",
+         next_at, version, created, name, incarnation) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, \
+         value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, \
+         value ->> 12, value ->> 13, value ->> 14, (SELECT incarnation FROM chain) FROM json_each($1)",
     postgres: "INSERT INTO credentials (id, vendor, root, grant_id, item, scopes, prim, lease, state, attempt, expires, \
-         next_at, version, created) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
-         $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], \
-         $14::bigint[])",
+         next_at, version, created, name, incarnation) SELECT u.*, (SELECT incarnation FROM chain) \
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], \
+         $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[]) AS u",
 };
 
 /// Set: credential, prim, lease.
@@ -204,4 +204,36 @@ pub(super) const END_CREDENTIALS: Text = Text {
          value ->> 1 AS state, value ->> 2 AS next_at FROM json_each($1)) AS j WHERE credentials.id = j.id",
     postgres: "UPDATE credentials SET state = j.state, next_at = j.next_at \
          FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS j (id, state, next_at) WHERE credentials.id = j.id",
+};
+
+/// Sets: names; ids at the vendor. Then the vendor. Answers the credentials that a listed key may belong to,
+/// and whether this incarnation meant to make each.
+pub(super) const CLAIMANTS: Text = Text {
+    sqlite: "SELECT c.id, c.state, c.name, c.vendor_key_id, c.root, CASE WHEN c.incarnation = k.incarnation THEN 1 ELSE 0 END \
+         FROM chain AS k, credentials AS c WHERE c.vendor = $3 AND c.name IN (SELECT value ->> 0 FROM json_each($1)) \
+         UNION SELECT c.id, c.state, c.name, c.vendor_key_id, c.root, CASE WHEN c.incarnation = k.incarnation THEN 1 ELSE 0 END \
+         FROM chain AS k, credentials AS c WHERE c.vendor = $3 \
+         AND c.vendor_key_id IN (SELECT value ->> 0 FROM json_each($2))",
+    postgres: "SELECT c.id, c.state, c.name, c.vendor_key_id, c.root, \
+         CASE WHEN c.incarnation = k.incarnation THEN 1::bigint ELSE 0::bigint END \
+         FROM chain AS k, credentials AS c WHERE c.vendor = $3 AND c.name = ANY ($1::text[]) \
+         UNION SELECT c.id, c.state, c.name, c.vendor_key_id, c.root, \
+         CASE WHEN c.incarnation = k.incarnation THEN 1::bigint ELSE 0::bigint END \
+         FROM chain AS k, credentials AS c WHERE c.vendor = $3 AND c.vendor_key_id = ANY ($2::text[])",
+};
+
+/// Set: leases. Then the state they get. Ends those that live; answers each with its policy and credential.
+pub(super) const END_LIVE_LEASES: Text = Text {
+    sqlite: "UPDATE leases SET state = $2 WHERE id IN (SELECT value ->> 0 FROM json_each($1)) \
+         AND state IN ('pending', 'active') RETURNING id, grant_id, vendor, policy, credential",
+    postgres: "UPDATE leases SET state = $2 WHERE id = ANY ($1::text[]) \
+         AND state IN ('pending', 'active') RETURNING id, grant_id, vendor, policy, credential",
+};
+
+/// Set: credentials. Then the time. Has those ended that are alive or being made; answers them.
+pub(super) const END_LIVE_CREDENTIALS: Text = Text {
+    sqlite: "UPDATE credentials SET state = CASE state WHEN 'active' THEN 'revoking' ELSE 'probe' END, next_at = $2, \
+         attempt = 0 WHERE id IN (SELECT value ->> 0 FROM json_each($1)) AND state IN ('intent', 'active') RETURNING id",
+    postgres: "UPDATE credentials SET state = CASE state WHEN 'active' THEN 'revoking' ELSE 'probe' END, next_at = $2, \
+         attempt = 0 WHERE id = ANY ($1::text[]) AND state IN ('intent', 'active') RETURNING id",
 };

@@ -1,15 +1,15 @@
 //! Leases, and the counter of live ones for each policy. The counter changes in the transaction that changes the
 //! lease, here and in the writer, so it is exact.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::set::Set;
 use super::statement::{Cells, Record};
 use super::{Page, ReadTx, StoreError, Tx, dialect};
-use crate::base::id::{GrantId, LeaseId, PrincipalId};
+use crate::base::id::{CredentialId, GrantId, LeaseId, PrincipalId};
 use crate::base::time::Timestamp;
 use crate::model::lease::{Lease, LeaseState};
-use crate::model::scope::Name;
+use crate::model::scope::{Name, Scope};
 
 macro_rules! select {
     ($tail:literal) => {
@@ -33,7 +33,79 @@ pub struct LeaseFilter {
     pub state: Option<LeaseState>,
 }
 
+/// Which live leases to end. All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseChoice {
+    /// To this prim.
+    pub prim: Option<PrincipalId>,
+    /// Under a grant of this principal.
+    pub owner: Option<PrincipalId>,
+    /// At this vendor.
+    pub vendor: Option<Name>,
+    /// At a vendor whose name begins so; `a-z`, `0-9` and `-` only.
+    pub vendor_prefix: Option<String>,
+    /// Of this grant.
+    pub grant: Option<GrantId>,
+}
+
+/// A live lease that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its vendor.
+    pub vendor: Name,
+    /// What its key was made for.
+    pub scopes: Vec<Scope>,
+}
+
+/// A lease that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedLease {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its grant.
+    pub grant: GrantId,
+    /// Its vendor.
+    pub vendor: Name,
+    /// Its policy.
+    pub policy: Name,
+    /// Its credential.
+    pub credential: CredentialId,
+}
+
 impl Tx {
+    /// Ends those of these leases that live, all with the same word; answers them.
+    pub async fn end_leases(&mut self, leases: &[LeaseId], word: LeaseState) -> Result<Vec<EndedLease>, StoreError> {
+        let ended: Vec<EndedLease> = self
+            .ask_each(dialect::END_LIVE_LEASES)
+            .bind_set(&Set::of(leases.iter().copied()))
+            .bind(word.as_str())
+            .all()
+            .await?;
+        let mut counts: BTreeMap<Name, i64> = BTreeMap::new();
+        for lease in &ended {
+            *counts.entry(lease.policy.clone()).or_default() -= 1;
+        }
+        for (policy, more) in counts {
+            self.count_live(&policy, more).await?;
+        }
+        Ok(ended)
+    }
+
+    /// Has those of these keys ended that live or are being made; answers them.
+    pub async fn end_credentials(
+        &mut self,
+        credentials: &[CredentialId],
+        now: Timestamp,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        self.ask_each(dialect::END_LIVE_CREDENTIALS)
+            .bind_set(&Set::of(credentials.iter().copied()))
+            .bind(now)
+            .all()
+            .await
+    }
+
     /// Keeps a lease. A grant item has one live lease for each prim: [`StoreError::Duplicate`].
     pub async fn insert_lease(&mut self, lease: &Lease) -> Result<(), StoreError> {
         self.ask(
@@ -149,6 +221,25 @@ impl ReadTx {
             .await
     }
 
+    /// Live leases that are meant by a choice.
+    pub async fn choose_leases(&mut self, choice: &LeaseChoice) -> Result<Vec<Chosen>, StoreError> {
+        let begins = choice.vendor_prefix.as_ref().map(|prefix| format!("{prefix}%"));
+        self.ask(
+            "SELECT l.id, l.vendor, c.scopes FROM leases AS l JOIN credentials AS c ON c.id = l.credential \
+             WHERE l.state IN ('pending', 'active')",
+        )
+        .filter(" AND l.prim = ", choice.prim)
+        .filter(
+            " AND (SELECT g.principal FROM grants AS g WHERE g.id = l.grant_id) = ",
+            choice.owner,
+        )
+        .filter(" AND l.vendor = ", choice.vendor.as_ref())
+        .filter(" AND l.vendor LIKE ", begins)
+        .filter(" AND l.grant_id = ", choice.grant)
+        .all()
+        .await
+    }
+
     /// Live leases whose time is over.
     pub async fn leases_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Lease>, StoreError> {
         self.ask(select!(
@@ -176,6 +267,28 @@ impl ReadTx {
             .one()
             .await?;
         Ok(live.unwrap_or(0))
+    }
+}
+
+impl Record for Chosen {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: cells.parse()?,
+            vendor: cells.parse()?,
+            scopes: cells.json()?,
+        })
+    }
+}
+
+impl Record for EndedLease {
+    fn read(cells: &mut Cells<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: cells.parse()?,
+            grant: cells.parse()?,
+            vendor: cells.parse()?,
+            policy: cells.parse()?,
+            credential: cells.parse()?,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use super::set::Set;
 use super::tx::Conn;
 use crate::base::canonical::Digest;
 use crate::base::id::{
-    ApprovalId, CredentialId, DeliveryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, PrincipalId,
+    ApprovalId, CredentialId, DeliveryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, OrphanId, PrincipalId,
     PurchaseId, ReceiptId, ReviewId, RootId, RotationId, WebhookId,
 };
 use crate::base::time::Timestamp;
@@ -196,8 +196,8 @@ macro_rules! bind {
     ($($id:ty)*) => { bind! { Text: $($id, id => Cow::Owned(id.to_string());)* } };
 }
 
-bind! { ApprovalId CredentialId DeliveryId EventId GrantId IncarnationId InstanceId LeaseId PrincipalId PurchaseId ReceiptId
-ReviewId RootId RotationId WebhookId Digest PublicKey }
+bind! { ApprovalId CredentialId DeliveryId EventId GrantId IncarnationId InstanceId LeaseId OrphanId PrincipalId
+PurchaseId ReceiptId ReviewId RootId RotationId WebhookId Digest PublicKey }
 bind! { Text:
     &'v str, text => Cow::Borrowed(text);
     &'v String, text => Cow::Borrowed(text.as_str());

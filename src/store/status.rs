@@ -19,6 +19,10 @@ pub struct Counts {
     pub unknown_payments: i64,
     /// Grants in force.
     pub active_grants: i64,
+    /// Credentials that are being ended.
+    pub revoking_credentials: i64,
+    /// Keys that nobody accounts for, and that wait for somebody.
+    pub orphans: i64,
 }
 
 impl ReadTx {
@@ -30,7 +34,10 @@ impl ReadTx {
               AND state IN ('intent', 'probe', 'revoking', 'stuck')), \
              (SELECT count(*) FROM approvals WHERE state = 'pending'), \
              (SELECT count(*) FROM purchases WHERE state = 'settling'), \
-             (SELECT count(*) FROM grants WHERE state = 'active' AND state IN ('active', 'pending_approval', 'payment_required'))",
+             (SELECT count(*) FROM grants WHERE state = 'active' AND state IN ('active', 'pending_approval', 'payment_required')), \
+             (SELECT count(*) FROM credentials WHERE state = 'revoking' \
+              AND state IN ('intent', 'probe', 'revoking', 'stuck')), \
+             (SELECT count(*) FROM orphans WHERE state = 'reported' AND state IN ('revoking', 'reported'))",
         )
         .only()
         .await
@@ -110,11 +117,14 @@ pub struct Oldest {
 }
 
 impl ReadTx {
-    /// Leases that are out, and keys whose end the vendor does not confirm, by vendor and state.
+    /// Leases that are out, keys that are being ended, and keys whose end the vendor does not confirm, by vendor and
+    /// state.
     pub async fn out(&mut self) -> Result<Vec<InState>, StoreError> {
         self.ask(
             "SELECT vendor, state, count(*) FROM leases WHERE state IN ('pending', 'active') GROUP BY vendor, state \
              UNION ALL SELECT vendor, 'revocation_failed', count(*) FROM credentials WHERE state = 'stuck' \
+             AND state IN ('intent', 'probe', 'revoking', 'stuck') GROUP BY vendor \
+             UNION ALL SELECT vendor, 'revoking', count(*) FROM credentials WHERE state = 'revoking' \
              AND state IN ('intent', 'probe', 'revoking', 'stuck') GROUP BY vendor",
         )
         .all()
@@ -176,6 +186,8 @@ impl Record for Counts {
             pending_approvals: cells.int()?,
             unknown_payments: cells.int()?,
             active_grants: cells.int()?,
+            revoking_credentials: cells.int()?,
+            orphans: cells.int()?,
         })
     }
 }

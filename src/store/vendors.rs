@@ -71,8 +71,15 @@ impl Tx {
 }
 
 impl Tx {
-    /// Makes another root credential of the same account answer for the keys that are not dead yet.
+    /// Makes another root credential of the same account answer for the keys that are not dead yet, and for those that
+    /// nobody accounts for.
     pub async fn hand_over_credentials(&mut self, vendor: &Name, old: RootId, new: RootId) -> Result<u64, StoreError> {
+        self.ask("UPDATE orphans SET root = $3 WHERE vendor = $1 AND root = $2 AND state <> 'gone'")
+            .bind(vendor)
+            .bind(old)
+            .bind(new)
+            .run()
+            .await?;
         self.ask(
             "UPDATE credentials SET root = $3 WHERE vendor = $1 AND root = $2 AND state NOT IN ('revoked', 'failed')",
         )

@@ -7,6 +7,7 @@ use super::answer::{failure, json, succeeded};
 use super::call::{Call, Proof};
 use super::inject::fields;
 use super::login::Logins;
+use super::made::IdFrom;
 use super::manifest::Manifest;
 use super::pages::Pages;
 use super::tables::{As, Shape};
@@ -59,13 +60,8 @@ impl Adapter {
         self.manifest().list.is_some()
     }
 
-    /// Whether keys can be ended before their time.
-    #[must_use]
-    pub fn can_revoke(&self) -> bool {
-        self.manifest().revoke.is_some()
-    }
-
-    /// Makes a key. Never repeats.
+    /// Makes a key. Never repeats. `heard` is given the digest of a good answer, and the vendor's id of the key where
+    /// the answer has it, before anything else is made of it.
     ///
     /// # Errors
     /// [`VendorFailure`], whose `created` says whether a key was left behind.
@@ -75,9 +71,10 @@ impl Adapter {
         root: &RootSecret,
         ask: &CreateAsk,
         random: &dyn Random,
+        heard: impl AsyncFnOnce(Digest, Option<String>),
     ) -> Result<Created, VendorFailure> {
         let Self::Declared(declared) = self;
-        declared.create(egress, root, ask, random).await
+        declared.create(egress, root, ask, random, heard).await
     }
 
     /// All keys whose name is the one that `name` became when it was made, over all pages. Keeps ids and names only.
@@ -98,6 +95,16 @@ impl Adapter {
         let Self::Declared(declared) = self;
         let wanted = declared.shape(prefix);
         declared.pages(egress, root, |found| found.starts_with(&wanted)).await
+    }
+
+    /// The ids of all keys, whatever they are called, over all pages.
+    ///
+    /// # Errors
+    /// As [`Adapter::find`].
+    pub async fn list_ids(&self, egress: &Egress, root: &RootSecret) -> Result<Vec<String>, VendorFailure> {
+        let Self::Declared(declared) = self;
+        let all = declared.pages(egress, root, |_| true).await?;
+        Ok(all.into_iter().map(|found| found.vendor_key_id).collect())
     }
 
     /// Ends a key. `secret` is needed where the vendor asks for the key itself.
@@ -137,13 +144,9 @@ impl Adapter {
 }
 
 impl Declared {
-    /// The name as the vendor takes it. Too long a name keeps its beginning, which all names of an instance share,
-    /// and a digest of the whole.
+    /// The name as the vendor takes it.
     pub(super) fn shape(&self, name: &str) -> String {
-        match &self.manifest.create {
-            Some(table) => shape(&table.name, name),
-            None => name.to_owned(),
-        }
+        self.manifest.shaped(name)
     }
 
     async fn revoke(
@@ -154,6 +157,11 @@ impl Declared {
         secret: Option<&SecretText>,
     ) -> Result<Gone, VendorFailure> {
         let table = self.manifest.revoke.as_ref().ok_or_else(|| self.cannot("end keys"))?;
+        let listed = match secret {
+            None => self.listed_secret(egress, root, vendor_key_id).await?,
+            Some(_) => None,
+        };
+        let secret = secret.or(listed.as_ref());
         let parts = secret.map(fields).unwrap_or_default();
         let mut values = root.values().with("id", vendor_key_id);
         if let Some(secret) = secret {
@@ -181,6 +189,28 @@ impl Declared {
             return Ok(Gone::Revoked);
         }
         Err(other(failure(&self.manifest, &incoming, body.as_ref())))
+    }
+
+    /// The key itself where it is its own id, from the list: what ends a key whose value was lost. Never kept.
+    async fn listed_secret(
+        &self,
+        egress: &Egress,
+        root: &RootSecret,
+        vendor_key_id: &str,
+    ) -> Result<Option<SecretText>, VendorFailure> {
+        let itself = self.manifest.create.as_ref().map(|create| create.id_from) == Some(IdFrom::Secret);
+        if !itself || self.manifest.list.is_none() {
+            return Ok(None);
+        }
+        let login = self.login(egress, root).await?;
+        let mut pages = Pages::first(self, root, login)?.seeking(vendor_key_id);
+        for _ in 0..MAX_PAGES {
+            pages.read(egress).await?;
+            if pages.sought.is_some() || pages.next.is_none() {
+                break;
+            }
+        }
+        Ok(pages.sought)
     }
 
     async fn probe(&self, egress: &Egress, root: &RootSecret, secret: &SecretText) -> Result<Alive, VendorFailure> {
@@ -297,6 +327,18 @@ pub(super) fn secrets<'a>(
     parts.iter().fold(whole, |values, (name, part)| {
         values.secret(&format!("secret.{name}"), part)
     })
+}
+
+impl Manifest {
+    /// A name as the vendor takes it. Too long a name keeps its beginning, which all names of an instance share, and a
+    /// digest of the whole.
+    #[must_use]
+    pub fn shaped(&self, name: &str) -> String {
+        match &self.create {
+            Some(table) => shape(&table.name, name),
+            None => name.to_owned(),
+        }
+    }
 }
 
 fn shape(table: &Shape, name: &str) -> String {

@@ -12,12 +12,13 @@ use super::inject::placeholders;
 use super::login::Login;
 use super::made::{IdFrom, Poll};
 use super::manifest::Manifest;
-use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Slot};
+use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Idempotency, Slot};
 use super::template::Text;
 
 /// Notes everything that is inconsistent.
 pub(super) fn all(manifest: &Manifest, reader: &mut Reader<'_>) {
     vendor(manifest, reader);
+    repeats(manifest, reader);
     hosts(manifest, reader);
     root(manifest, reader);
     calls(manifest, reader);
@@ -49,6 +50,23 @@ fn vendor(manifest: &Manifest, reader: &mut Reader<'_>) {
             "classes 1 to 3 need both `[list]` and `[revoke]`",
             Some(fix),
         );
+    }
+}
+
+/// Class 1 promises that the same request, sent again, makes no second key.
+fn repeats(manifest: &Manifest, reader: &mut Reader<'_>) {
+    let Some(create) = manifest.create.as_ref().filter(|_| manifest.vendor.class == 1) else {
+        return;
+    };
+    let remembered = matches!(&create.idempotency, Idempotency::Header { window_s: Some(window), .. } if *window >= 60);
+    if !remembered {
+        let message =
+            "class 1 needs `idempotency = { mode = \"header\", name, window_s }`, and a window of a minute or more";
+        reader.wrong("/create/idempotency", message, None);
+    }
+    if create.generate.is_some() {
+        let message = "a request with a secret of ours cannot be repeated: another would be drawn";
+        reader.wrong("/create/generate", message, Some("say `class = 2`".to_owned()));
     }
 }
 

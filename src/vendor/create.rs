@@ -29,6 +29,7 @@ impl Declared {
         root: &RootSecret,
         ask: &CreateAsk,
         random: &dyn Random,
+        heard: impl AsyncFnOnce(Digest, Option<String>),
     ) -> Result<Created, VendorFailure> {
         let table = self.manifest.create.as_ref().ok_or_else(|| self.cannot("make keys"))?;
         let drawn = table.generate.as_ref().map(|generate| generate.draw(random));
@@ -39,14 +40,18 @@ impl Declared {
         let login = self.login(egress, root).await?;
         let proof = Proof::Root(login.as_deref());
         let mut outgoing = self.request(&Call::from(table), root, proof, &values)?;
-        if let Idempotency::Header { name } = &table.idempotency {
+        if let Idempotency::Header { name, .. } = &table.idempotency {
             let value = ask.idempotency_key.parse().ok();
             let pair = name.parse::<http::HeaderName>().ok().zip(value);
             let (name, value) = pair.ok_or_else(|| VendorFailure::refused("the idempotency key cannot be sent"))?;
             outgoing.headers.insert(name, value);
         }
         let incoming = self.send(egress, root, As::Root, outgoing).await?;
-        let made = self.made(egress, root, table, &incoming, ask, &values).await?;
+        let early = early_id(table, json(&incoming).as_ref(), &self.shape(&ask.name));
+        if (200..300).contains(&incoming.status) {
+            heard(Digest::of(&incoming.body), early.clone()).await;
+        }
+        let made = self.made(egress, root, table, &incoming, early, (ask, &values)).await?;
         let created = Created {
             vendor_expires: made.vendor_expires.or(expires),
             ..made
@@ -102,7 +107,7 @@ impl Declared {
         Err(other(failure(&self.manifest, &incoming, body.as_ref())))
     }
 
-    /// Reads the answer to a creation: the digest of the raw body and the id come before everything else, so that
+    /// Reads the answer to a creation. The digest of the raw body and the id were told to the caller before, so that
     /// whatever is wrong further on the key can be ended.
     async fn made(
         &self,
@@ -110,12 +115,10 @@ impl Declared {
         root: &RootSecret,
         table: &CreateTable,
         incoming: &Incoming,
-        ask: &CreateAsk,
-        values: &Values<'_>,
+        early: Option<String>,
+        (ask, values): (&CreateAsk, &Values<'_>),
     ) -> Result<Created, VendorFailure> {
-        let answer = Digest::of(&incoming.body);
         let first = json(incoming);
-        let early = early_id(table, first.as_ref(), &self.shape(&ask.name));
         if !table.ok.contains(&incoming.status) || !succeeded(&self.manifest, first.as_ref()) {
             let mut failure = failure(&self.manifest, incoming, first.as_ref());
             if let Some(id) = early.filter(|_| (200..300).contains(&incoming.status)) {
@@ -154,7 +157,7 @@ impl Declared {
             secret,
             vendor_key_id,
             vendor_expires: said.and_then(|value| expiry::read(unit, value, ask.now)),
-            answer,
+            answer: Digest::of(&incoming.body),
         })
     }
 

@@ -34,6 +34,9 @@ pub(super) struct Pages<'a> {
     /// Where the present page begins, for lists that are read by offset.
     offset: usize,
     seen: HashSet<String>,
+    /// The digest of a key that is its own id, and the key once it was seen.
+    wanted: Option<String>,
+    pub(super) sought: Option<SecretText>,
 }
 
 impl<'a> Pages<'a> {
@@ -59,7 +62,15 @@ impl<'a> Pages<'a> {
             page: 0,
             offset: 0,
             seen: HashSet::new(),
+            wanted: None,
+            sought: None,
         })
+    }
+
+    /// Keeps the one key whose digest this is, when it comes by.
+    pub(super) fn seeking(mut self, vendor_key_id: &str) -> Self {
+        self.wanted = Some(vendor_key_id.to_owned());
+        self
     }
 
     /// Reads the next page and gives the keys not seen before; afterwards `next` is `None` at the end. Gives `None`
@@ -99,6 +110,13 @@ impl<'a> Pages<'a> {
             .map(|item| self.item(item))
             .collect::<Option<_>>()
             .ok_or_else(unreadable)?;
+        if self.wanted.is_some() {
+            let own = items
+                .iter()
+                .filter_map(|item| self.table.id.text(item))
+                .map(SecretText::new);
+            self.sought = own.into_iter().find(|key| Some(key_is_id(key)) == self.wanted);
+        }
         if self.moved(&found) {
             return Ok(None);
         }

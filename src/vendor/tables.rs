@@ -270,8 +270,8 @@ pub(crate) enum Idempotency {
     /// The name: dekeys looks for it before it repeats.
     #[default]
     AdoptByName,
-    /// A header that the vendor remembers.
-    Header { name: String },
+    /// A header that the vendor remembers, for `window_s` seconds where that is said.
+    Header { name: String, window_s: Option<i64> },
 }
 
 /// `[list]`.
@@ -443,6 +443,8 @@ pub struct Limits {
     pub max_keys: Option<u32>,
     /// Most keys made per minute.
     pub per_minute: Option<u32>,
+    /// Most calls about keys at once, of those that dekeys makes by itself.
+    pub at_once: Option<u32>,
 }
 
 /// `[proxy]`.

@@ -125,6 +125,7 @@ fn every_key_is_read_from_the_file_the_environment_and_flags() {
         ("public_url", "https://dekeys.example.org/"),
         ("checkpoint_copy", "/c"),
         ("egress_private", "10.1.0.0/16,fd00::/8"),
+        ("reap_interval", "2m"),
         ("workers", "3"),
         ("log.format", "json"),
         ("log.level", "info,dekeys=debug"),

@@ -9,6 +9,8 @@ mod architecture;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod classes;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod client;
@@ -29,11 +31,15 @@ mod httpsig;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod notices;
 #[cfg(test)]
 mod numbering;
+#[cfg(test)]
+mod orphans;
 #[cfg(test)]
 mod payment;
 #[cfg(test)]

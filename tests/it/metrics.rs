@@ -195,6 +195,39 @@ async fn fail(app: &TestApp, clock: &ManualClock, watcher: &mut Watcher) {
     })
     .await;
     watcher.look(app).await;
+    leave_alone(app, clock, watcher).await;
+}
+
+/// A vendor that answers nothing is left alone; back again, it lists a key that nobody here knows.
+async fn leave_alone(app: &TestApp, clock: &ManualClock, watcher: &mut Watcher) {
+    app.stage.vendor.clear_faults();
+    app.stage.vendor.fault(Fault {
+        status: Some(500),
+        ..Fault::default()
+    });
+    let open = r#"dekeys_vendor_breaker_open{vendor="demo"}"#;
+    until("the vendor to be left alone", async || {
+        send(&operator(app, clock), Request::post(&["v1", "vendors", "demo", "test"])).await;
+        (scrape(app).await.get(open) == Some(1.0)).then_some(())
+    })
+    .await;
+    watcher.look(app).await;
+    app.stage.vendor.clear_faults();
+    let list = send(&operator(app, clock), Request::get(&["v1", "credentials"]))
+        .await
+        .good();
+    let name = list["data"][0]["vendor_name"].as_str().unwrap();
+    let (own, _) = name.split_at(12);
+    app.stage.vendor.plant(&format!("{own}of-another-copy"));
+    until("the orphan, and the end that was missed", async || {
+        clock.advance(Ttl::from_secs(30));
+        let seen = scrape(app).await;
+        let found = seen.get(r#"dekeys_orphans{vendor="demo",state="reported"}"#) == Some(1.0);
+        let dead = seen.get(r#"dekeys_lease_revocations_confirmed_total{vendor="demo"}"#) == Some(1.0);
+        (found && dead).then_some(())
+    })
+    .await;
+    watcher.look(app).await;
 }
 
 /// Somebody holds the database: nothing can be put on record.

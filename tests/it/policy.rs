@@ -337,7 +337,10 @@ fn what_the_vendor_cannot_do_is_found_with_its_line() {
         }),
         one("/reveal", 16)
     );
-    assert_eq!(pointers(&VendorFacts { class: 5, ..facts() }), one("/reveal", 16));
+    assert_eq!(
+        pointers(&VendorFacts { class: 5, ..facts() }),
+        [("/vendor".to_owned(), Some(3)), ("/reveal".to_owned(), Some(16))]
+    );
     assert_eq!(
         pointers(&VendorFacts {
             resale_forbidden: true,

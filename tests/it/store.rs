@@ -4,6 +4,7 @@
 mod catalog;
 mod durable;
 mod lost_answers;
+mod orphans;
 mod reseal;
 mod resolves;
 mod rotations;
@@ -74,6 +75,13 @@ conformance! {
         rotations_keep_to_their_states_and_come_due
         shared_keys_are_found_by_their_leases
         keys_that_are_not_dead_are_handed_over;
+    orphans:
+        an_orphan_is_kept_once_and_stays_gone
+        a_listed_key_is_claimed_by_name_or_id_of_its_incarnation
+        comparisons_are_taken_by_one_instance_at_a_time
+        a_key_without_a_name_has_its_turn
+        what_waits_for_a_vendor_is_woken_together
+        leases_are_chosen_and_ended_together;
     reseal:
         values_of_older_keys_are_found_and_replaced_once;
     durable:

@@ -130,7 +130,79 @@ async fn a_key_that_cannot_be_revoked_is_raised_after_fifteen_minutes_and_tried_
         json!("cleared"),
         "{ended:?}"
     );
-    assert_eq!(scene.scrape().await.get("dekeys_revocation_overdue_seconds"), Some(0.0));
+    let told = scene.scrape().await;
+    assert_eq!(told.get("dekeys_revocation_overdue_seconds"), Some(0.0));
+    assert_eq!(
+        told.get(r#"dekeys_lease_revocations_confirmed_total{vendor="demo"}"#),
+        Some(1.0)
+    );
+    let confirmed = scene.events("lease.revocation_confirmed").await;
+    assert_eq!(confirmed.len(), 1, "{confirmed:?}");
+    scene.app.stop().await;
+}
+
+/// A vendor that is away for a simulated week: it is left alone but for a call now and then, the alarm comes in time, and
+/// once it is back everything that waited is ended within a minute of its clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_is_away_for_a_week_gets_the_ends_it_missed_as_soon_as_it_is_back() {
+    let scene = Scene::start().await;
+    scene.unseal().await;
+    scene.app.stage.vendor.clear_faults();
+    scene.app.stage.vendor.fault(Fault {
+        status: Some(503),
+        ..Fault::default()
+    });
+    let revoke = Request::post(&["v1", "leases", &scene.lease, "revoke"]).json(&json!({}));
+    let first = scene.clock.now();
+    send(&scene.operator(), revoke).await.good();
+    let calls = || scene.app.stage.vendor.calls().len();
+    let open = r#"dekeys_vendor_breaker_open{vendor="demo"}"#;
+    until("the vendor to be left alone", async || {
+        scene.clock.advance(Ttl::from_secs(20));
+        (scene.scrape().await.get(open) == Some(1.0)).then_some(())
+    })
+    .await;
+    // Fifteen minutes after the first failure, and no later.
+    scene
+        .clock
+        .advance(first.plus(Ttl::from_mins(15)).since(scene.clock.now()));
+    scene.stuck(1.0).await;
+    // What somebody waits for is refused at once, and nothing is sent.
+    let before = calls();
+    let shown = send(&scene.operator(), Request::get(&["v1", "vendors", "demo"]))
+        .await
+        .good();
+    assert!(shown["keys"]["breaker"]["state"] != json!("closed"), "{shown}");
+    for _ in 0..7 {
+        let tried = scene.events("credential.revocation_retried").await.len();
+        scene.clock.advance(Ttl::from_mins(24 * 60));
+        until("another try", async || {
+            // Another call may have been the one that found out.
+            scene.clock.advance(Ttl::from_secs(20));
+            (scene.events("credential.revocation_retried").await.len() > tried).then_some(())
+        })
+        .await;
+    }
+    assert!(calls() > before, "it is asked now and then");
+    assert_eq!(scene.app.stage.vendor.live_keys().len(), 1);
+    scene.app.stage.vendor.clear_faults();
+    let back = scene.clock.now();
+    until("the key's end", async || {
+        scene.clock.advance(Ttl::from_secs(5));
+        scene.app.stage.vendor.live_keys().is_empty().then_some(())
+    })
+    .await;
+    let took = scene.clock.now().since(back);
+    assert!(
+        took <= Ttl::from_mins(3),
+        "{took}: a minute, and what this test takes to look"
+    );
+    scene.stuck(0.0).await;
+    assert_eq!(scene.scrape().await.get(open), Some(0.0));
+    assert_eq!(scene.events("lease.revocation_failed").await.len(), 1);
+    assert_eq!(scene.events("lease.revocation_confirmed").await.len(), 1);
+    let health = scene.events("vendor.health_changed").await;
+    assert_eq!(health[0]["event"]["data"]["answers"], json!(true), "{health:?}");
     scene.app.stop().await;
 }
 

@@ -8,8 +8,10 @@ use crate::service::credential::CredentialView;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::grant::{EndAsk, Ended, GrantView, RenewAsk};
 use crate::service::lease::LeaseView;
+use crate::service::orphan::{DecideAsk, OrphanView, OrphansAsk};
 use crate::service::report::{ReportAsk, Reported};
 use crate::service::resolve::ResolveRequest;
+use crate::service::revoke_leases::{RevokeLeasesAsk, RevokedLeases};
 
 const GET: Operation = Operation {
     group: Group::Grants,
@@ -155,6 +157,16 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..POST
     },
     Operation {
+        id: "revokeLeases",
+        path: "/v1/leases/revoke",
+        summary: "Count the leases of a principal, a vendor, a prefix or a grant; end them once the count is confirmed",
+        who: Who::Operator,
+        input: Some(shape::<RevokeLeasesAsk>),
+        output: Some(shape::<RevokedLeases>),
+        problems: &["not_found", "count_changed"],
+        ..POST
+    },
+    Operation {
         id: "reportLease",
         path: "/v1/leases/{id}/report",
         summary: "Say that the vendor refused a lease's key: dekeys asks the vendor, and replaces a dead one",
@@ -179,6 +191,25 @@ pub(super) static OPERATIONS: &[Operation] = &[
         query: Some(shape::<PageAsk>),
         output: Some(shape::<List<CredentialView>>),
         ..GET
+    },
+    Operation {
+        id: "listOrphans",
+        path: "/v1/orphans",
+        summary: "Keys that a vendor lists and that nobody here accounts for",
+        who: Who::Operator,
+        query: Some(shape::<OrphansAsk>),
+        output: Some(shape::<List<OrphanView>>),
+        ..GET
+    },
+    Operation {
+        id: "decideOrphan",
+        path: "/v1/orphans/{id}/decide",
+        summary: "Have a reported orphan ended at the vendor, or let it stay",
+        who: Who::Operator,
+        input: Some(shape::<DecideAsk>),
+        output: Some(shape::<OrphanView>),
+        problems: &["not_found", "conflict"],
+        ..POST
     },
     Operation {
         id: "showCredential",

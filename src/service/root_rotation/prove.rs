@@ -8,7 +8,7 @@ use crate::model::credential::{Credential, CredentialState, vendor_name_prefix};
 use crate::model::rotation::Rotation;
 use crate::service::control::Connected;
 use crate::service::error::Error;
-use crate::service::provision::{self, DEADLINE, Saved};
+use crate::service::provision::{self, DEADLINE, Saved, key_name};
 use crate::service::{App, end};
 use crate::store::Page;
 use crate::store::credentials::CredentialFilter;
@@ -64,8 +64,10 @@ async fn make_one(app: &App, rotation: &Rotation, connected: &Connected) -> Resu
     let now = app.now();
     let facts = connected.manifest.facts();
     let digest = Canonical::new("dekeys.root-proof.v1").text(&rotation.new).digest();
+    let id = CredentialId::new(now, app.random.as_ref());
     let proof = Credential {
-        id: CredentialId::new(now, app.random.as_ref()),
+        id,
+        name: key_name(app, connected, id),
         vendor: rotation.vendor.clone(),
         root: connected.root.id,
         grant: GrantId::derived(digest.as_bytes()),

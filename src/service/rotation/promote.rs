@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{LOOK_AGAIN, PATIENCE, TRY, again_in, current, fail, key_release, later, over, root_release, still, told};
-use crate::base::id::{CredentialId, LeaseId};
+use crate::base::id::{CredentialId, LeaseId, RootId};
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::CredentialState;
@@ -46,7 +46,7 @@ pub(super) async fn test(app: &App, rotation: &Rotation) -> Result<(), Error> {
     let secret = value(app, &key, &sealed, proof).await?;
     let secret = secret.ok_or(Error::Forged("sealed value"))?;
     let adapter = Adapter::of(&connected.manifest, app.logins());
-    match taken(app, &adapter, &root, &secret).await {
+    match taken(app, &adapter, (connected.root.id, &root), &secret).await {
         Ok(Alive::Dead) => {
             let words = format!("{} does not take the new key", rotation.vendor);
             fail(app, rotation.id, &Error::Conflict(words)).await
@@ -64,7 +64,7 @@ pub(super) async fn test(app: &App, rotation: &Rotation) -> Result<(), Error> {
 pub(super) async fn taken(
     app: &App,
     adapter: &Adapter,
-    root: &RootSecret,
+    (id, root): (RootId, &RootSecret),
     secret: &SecretText,
 ) -> Result<Alive, VendorFailure> {
     let manifest = adapter.manifest();
@@ -72,7 +72,7 @@ pub(super) async fn taken(
     let mut times = 0;
     loop {
         let probed = adapter.probe(&app.egress, root, secret);
-        match app.asked(manifest.name(), "probe", probed).await? {
+        match app.asked((id, manifest.name()), "probe", probed).await? {
             Alive::Unknown => return Ok(Alive::Unknown),
             Alive::Alive if times + 1 >= TESTS => return Ok(Alive::Alive),
             Alive::Alive => times += 1,

@@ -62,7 +62,10 @@ pub(super) async fn renew(app: &App, started: Started) -> Result<(), Error> {
         vendor_expires: old.vendor_expires,
     };
     let renewed = adapter.renew(&app.egress, &root, &ask);
-    let created = match app.asked(&rotation.vendor, "rotate", renewed).await {
+    let created = match app
+        .asked((connected.root.id, &rotation.vendor), "rotate", renewed)
+        .await
+    {
         Ok(created) => created,
         Err(failure) if failure.created == Existence::No => {
             return fail(app, rotation.id, &Error::vendor(&rotation.vendor, failure)).await;
@@ -72,7 +75,7 @@ pub(super) async fn renew(app: &App, started: Started) -> Result<(), Error> {
     };
     if rotation.mode == RotateMode::VendorOverlap {
         // The old value works meanwhile. What the vendor answers decides nothing: there is only one way on.
-        let _taken = taken(app, &adapter, &root, &created.secret).await;
+        let _taken = taken(app, &adapter, (connected.root.id, &root), &created.secret).await;
     }
     let mut tx = app.store.begin().await?;
     let Some(mut row) = still(&mut tx, &rotation).await? else {

@@ -107,5 +107,6 @@ fn intent_row(set: Set, credential: &Credential) -> Result<Set, StoreError> {
         .cell(credential.expires)
         .cell(credential.next_at)
         .cell(credential.version)
-        .cell(credential.created))
+        .cell(credential.created)
+        .cell(&credential.name))
 }

@@ -1,7 +1,9 @@
 //! Everybody who may ask, and for each operation a request that would be good if it came from the right one.
 
+use dekeys::base::id::OrphanId;
 use dekeys::client::{KeyFile, Request, approval, secret};
 use dekeys::model::approval::Verdict;
+use dekeys::model::orphan::{Orphan, OrphanState, Reason};
 use dekeys::operations::{Method, Operation};
 use dekeys::setup::stage::{self, PRIM};
 use serde_json::{Value, json};
@@ -115,6 +117,8 @@ impl Scene {
             "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
             "rotateKey" => plain("", json!({ "kind": "kek" })),
             "openSession" => plain("", json!({ "use": "sign" })),
+            "revokeLeases" => plain("", json!({ "vendor": "demo" })),
+            "decideOrphan" => plain(&self.orphan().await, json!({ "decision": "dismiss" })),
             "showCredential" | "rotateCredential" => plain(&self.newest("credentials").await, json!({})),
             "showPayment" => plain(&self.newest("payments").await, json!({})),
             "resolvePayment" => plain(&self.newest("payments").await, json!({ "outcome": "not_settled" })),
@@ -199,6 +203,32 @@ impl Scene {
             id = ping["id"].as_str().unwrap().to_owned();
         }
         (operation.path.replace("{id}", &id), json!({}), None)
+    }
+
+    /// A key at the vendor that nobody accounts for.
+    async fn orphan(&self) -> String {
+        let app = &self.app.stage.server.app;
+        let now = app.now();
+        let root = app.current_root(&"demo".parse().unwrap()).await.unwrap().root.id;
+        let orphan = Orphan {
+            id: OrphanId::new(now, app.random.as_ref()),
+            vendor: "demo".parse().unwrap(),
+            root,
+            vendor_key_id: self.app.stage.vendor.plant(&self.fresh_name("dk")).id,
+            name: String::new(),
+            credential: None,
+            reason: Reason::UnknownName,
+            state: OrphanState::Reported,
+            attempt: 0,
+            next_at: None,
+            last_error: None,
+            found: now,
+            seen: now,
+        };
+        let mut tx = app.store.begin().await.unwrap();
+        tx.keep_orphan(&orphan).await.unwrap();
+        tx.commit(&[], &[]).await.unwrap();
+        orphan.id.to_string()
     }
 
     async fn newest(&self, what: &str) -> String {

@@ -55,6 +55,7 @@ fn a_sound_instance_gets_no_failure_and_names_what_was_looked_at() {
         "facilitator",
         "audit",
         "revocation",
+        "orphans",
         "payments",
         "data",
         "disk",

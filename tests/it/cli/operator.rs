@@ -99,9 +99,11 @@ fn the_log_is_exported_from_its_beginning_and_goes_on_where_it_ended() {
         );
     }
     let rest = export(count);
-    assert_eq!(rest.first(), Some(&(count + 1)));
-    assert_eq!(rest.len(), 6);
-    assert_eq!(export(0).len(), first.len() + 6);
+    // What dekeys does by itself meanwhile is on record, too.
+    let more = i64::try_from(rest.len()).unwrap();
+    assert!(more >= 6);
+    assert_eq!(rest, (count + 1..=count + more).collect::<Vec<_>>());
+    assert!(export(0).len() >= first.len() + rest.len());
 }
 
 #[test]

@@ -418,8 +418,8 @@ pub(super) async fn credentials_keep_to_their_states(store: Store) {
     tx.insert_credential(&other).await.unwrap();
     assert_eq!(tx.credential(key.id).await.unwrap().as_ref(), Some(&key));
     assert_eq!(tx.sealed_credential(key.id).await.unwrap(), None);
-    assert_eq!(tx.credentials_due(later(59), 9).await.unwrap(), []);
-    assert_eq!(tx.credentials_due(later(60), 9).await.unwrap().len(), 2);
+    assert_eq!(tx.credentials_due_of(key.root, later(59), 9).await.unwrap(), []);
+    assert_eq!(tx.credentials_due_of(key.root, later(60), 9).await.unwrap(), [key.id]);
     assert_eq!(tx.unfinished_credentials().await.unwrap(), [key.clone(), other.clone()]);
 
     (key.state, key.next_at) = (CredentialState::Active, None);
@@ -825,6 +825,8 @@ pub(super) async fn receipts_and_counts(store: Store) {
         pending_approvals: 1,
         unknown_payments: 1,
         active_grants: 1,
+        revoking_credentials: 0,
+        orphans: 0,
     };
     assert_eq!(tx.counts().await.unwrap(), expected);
     assert!(tx.size().await.unwrap() > 4096);

@@ -53,7 +53,9 @@ async fn live(vendor: &Vendor) -> Created {
     let scope = vendor.manifest.facts().scopes[0].clone();
     let mut wanted = ask("dk-abcdefgh-0123456789-1", Ttl::from_mins(5));
     wanted.scopes = vec![scope];
-    let made = vendor.adapter.create(&vendor.egress, &vendor.root, &wanted, &OsRandom);
+    let made = vendor
+        .adapter
+        .create(&vendor.egress, &vendor.root, &wanted, &OsRandom, async |_, _| {});
     let made = made.await.unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(vendor.mock.live_keys().len(), 1, "{name}");
     let alive = vendor
@@ -67,7 +69,7 @@ async fn live(vendor: &Vendor) -> Created {
         let ids: Vec<String> = found.unwrap().into_iter().map(|found| found.vendor_key_id).collect();
         assert_eq!(ids, std::slice::from_ref(&made.vendor_key_id), "{name}");
     }
-    if vendor.adapter.can_revoke() {
+    if vendor.adapter.manifest().can_revoke() {
         let ended = vendor
             .adapter
             .revoke(&vendor.egress, &vendor.root, &made.vendor_key_id, Some(&made.secret));

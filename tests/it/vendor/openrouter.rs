@@ -84,7 +84,10 @@ async fn openrouter_as_its_own_document_has_it() {
         cost_cap: Some("0.25 USD".parse().unwrap()),
         idempotency_key: "op".to_owned(),
     };
-    let created = adapter.create(&egress, &root, &asked, &OsRandom).await.unwrap();
+    let created = adapter
+        .create(&egress, &root, &asked, &OsRandom, async |_, _| {})
+        .await
+        .unwrap();
     assert_eq!(made["key"], created.secret.expose());
     assert_eq!(made["data"]["hash"], created.vendor_key_id.as_str());
     let said = Timestamp::parse_rfc3339(made["data"]["expires_at"].as_str().unwrap());
