@@ -7,6 +7,7 @@
 mod api;
 mod approval;
 mod audit;
+mod backup;
 mod buy;
 mod config;
 mod context;
@@ -36,6 +37,7 @@ mod profile;
 mod progress;
 mod prompt;
 mod receipt;
+mod reconcile;
 mod reference;
 mod resolve;
 mod run;
@@ -157,6 +159,11 @@ enum Command {
     Status,
     /// What keeps dekeys from working here, and what will
     Doctor(doctor::DoctorArgs),
+    /// Copies that a lost instance comes back from
+    #[command(subcommand, after_help = backup::EXAMPLE)]
+    Backup(backup::Backup),
+    /// A copied, rolled back or restored database against the vendors' lists of keys
+    Reconcile(reconcile::ReconcileArgs),
     /// Sign in for eight hours with a key file
     #[command(after_help = "Example: dekeys login --key-file ~/.config/dekeys/ada.key")]
     Login,
@@ -249,6 +256,7 @@ impl Command {
                 | Self::Openapi
                 | Self::RunGuard
                 | Self::Db(_)
+                | Self::Backup(backup::Backup::Restore(_))
                 | Self::Doctor(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -340,6 +348,8 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Seal(args) => unseal::seal(args, context).await,
         Command::Status => status::run(context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
+        Command::Backup(verb) => backup::run(verb, context).await,
+        Command::Reconcile(args) => reconcile::run(args, context).await,
         Command::Login => login::login(context).await,
         Command::Logout => login::logout(context).await,
         Command::Whoami => login::whoami(context).await,

@@ -72,10 +72,14 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// Second place for the latest signed checkpoint of the audit log: a file that is replaced whole.
     pub checkpoint_copy: Option<PathBuf>,
+    /// Where is kept what is known of the database outside it; without it `mark` in the data directory.
+    pub mark_file: Option<PathBuf>,
     /// Logs.
     pub log: LogConfig,
     /// Payments.
     pub payment: PaymentConfig,
+    /// Backups.
+    pub backup: BackupConfig,
     /// Private address ranges (`10.1.0.0/16`) that vendors may be in. Only here, never in a manifest.
     pub egress_private: Vec<String>,
     /// How often keys are rotated, and how long the key before may be used.
@@ -144,6 +148,19 @@ pub struct PaymentConfig {
     pub rpc_url: Option<Url>,
     /// How careful to be.
     pub rules: PaymentRules,
+}
+
+/// Backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// Where they go; without it `backups` in the data directory.
+    pub folder: Option<PathBuf>,
+    /// How often one is made; `None`: by hand alone.
+    pub every: Option<Ttl>,
+    /// How often the newest is tried; `None`: by hand alone.
+    pub verify_every: Option<Ttl>,
+    /// How many are kept.
+    pub keep: usize,
 }
 
 /// How payments are settled.
@@ -228,11 +245,13 @@ impl Config {
             unseal_passphrase_file: None,
             public_url: None,
             checkpoint_copy: None,
+            mark_file: None,
             log: LogConfig {
                 format: LogFormat::Auto,
                 level: "info".to_owned(),
             },
             payment: PaymentConfig::default(),
+            backup: BackupConfig::default(),
             egress_private: Vec::new(),
             rotation: RotationRules::default(),
             reap_interval: Ttl::from_mins(5),
@@ -271,6 +290,18 @@ impl Default for PaymentConfig {
             facilitator_key_file: None,
             rpc_url: None,
             rules: PaymentRules::default(),
+        }
+    }
+}
+
+impl Default for BackupConfig {
+    /// By hand; tried once a week once there is one.
+    fn default() -> Self {
+        Self {
+            folder: None,
+            every: None,
+            verify_every: Some(Ttl::from_mins(7 * 24 * 60)),
+            keep: 14,
         }
     }
 }

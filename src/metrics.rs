@@ -77,6 +77,8 @@ pub struct Figures {
     pub unsealed: bool,
     /// Whether the log was found damaged.
     pub log_broken: bool,
+    /// The database has still to be compared with the vendors.
+    pub reconciling: bool,
     /// The time.
     pub now: Timestamp,
     /// What the machine's clock says.
@@ -110,6 +112,10 @@ pub struct StoredFigures {
     pub orphans: Vec<(Name, String, i64)>,
     /// Each vendor with the time its list was last compared with what is on record.
     pub compared: Vec<(Name, Timestamp)>,
+    /// When the last backup was completed, or the instance was made.
+    pub backed_up: Option<Timestamp>,
+    /// When a backup was last tried, or the instance was made.
+    pub backup_verified: Option<Timestamp>,
 }
 
 impl Metrics {
@@ -279,6 +285,7 @@ impl Metrics {
     /// Takes the figures of this moment, and writes everything.
     pub fn render(&self, figures: &Figures) -> String {
         self.set(catalogue::VAULT_UNSEALED, f64::from(u8::from(figures.unsealed)));
+        self.set(catalogue::RECONCILING, f64::from(u8::from(figures.reconciling)));
         self.set(catalogue::LOG_INTACT, f64::from(u8::from(!figures.log_broken)));
         self.set(
             catalogue::CLOCK_BEHIND,
@@ -316,6 +323,8 @@ impl Metrics {
         self.set(catalogue::APPROVAL_OLDEST, age(stored.oldest_approval));
         self.set(catalogue::PAYMENTS_UNKNOWN, count(stored.unknown_payments));
         self.set(catalogue::REVOCATIONS_OVERDUE, age(stored.overdue_since));
+        self.set(catalogue::BACKUP_AGE, age(stored.backed_up));
+        self.set(catalogue::BACKUP_VERIFIED_AGE, age(stored.backup_verified));
         for (vendor, entered) in &stored.roots {
             self.vendors.write().entry(vendor.clone()).or_default();
             self.gauge(catalogue::ROOT_AGE, vec![self.vendor(vendor)])
@@ -449,6 +458,7 @@ mod tests {
         };
         let ill = Figures {
             log_broken: true,
+            reconciling: true,
             wall: NOW.minus(Ttl::from_secs(45)),
             stored: None,
             disk: Some((256, 2048)),
@@ -456,6 +466,7 @@ mod tests {
         };
         for (name, one, other) in [
             ("dekeys_audit_log_intact", 1, 0),
+            ("dekeys_reconciling", 0, 1),
             ("dekeys_clock_behind_seconds", 0, 45),
             ("dekeys_database_up", 1, 0),
             ("dekeys_disk_free_bytes", 512, 256),

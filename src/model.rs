@@ -9,6 +9,7 @@ pub mod credential;
 pub mod credit;
 pub mod event;
 pub mod grant;
+pub mod incarnation;
 pub mod instance;
 pub mod lease;
 pub mod offer;

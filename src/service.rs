@@ -6,6 +6,7 @@
 pub mod approve;
 mod ask;
 pub mod audit;
+pub mod backup;
 pub mod breaker;
 mod budget;
 pub mod buy;
@@ -30,6 +31,7 @@ pub mod forward;
 mod gather;
 pub mod grant;
 pub mod health;
+pub mod incarnation;
 pub mod init;
 pub mod introspect;
 mod issue;
@@ -96,11 +98,13 @@ use crate::store::writer::Writer;
 use crate::token::{RootKeys, Verifier};
 use crate::vault::{Keyring, Vault};
 use crate::vendor::Logins;
+use backup::Backups;
 use breaker::Breakers;
 use control::Control;
 use decision::Decisions;
 use error::Error;
 use flow::Flows;
+use incarnation::{Mark, Standing};
 use session::Sessions;
 use shares::Gathered;
 use stream::Streams;
@@ -132,6 +136,8 @@ struct Inner {
     process: String,
     logins: Logins,
     metrics: Arc<Metrics>,
+    standing: ArcSwapOption<Standing>,
+    marked: Mutex<Option<Mark>>,
 }
 
 /// Who sealed the vault, when and why.
@@ -191,6 +197,11 @@ pub struct Parts {
     pub instance: Instance,
     /// Where each checkpoint is copied to, outside the database.
     pub checkpoint_copy: Option<std::path::PathBuf>,
+    /// What is known of the database outside it: a database that does not fit it is a copy, or was rolled back. `None`
+    /// looks for neither.
+    pub mark: Option<std::path::PathBuf>,
+    /// Where backups go, and how often they are made.
+    pub backups: Backups,
     /// The disk whose fullness is told: where the database file lies, or the data directory.
     pub disk: Option<std::path::PathBuf>,
     /// How this instance is reached, for addresses in answers.
@@ -234,6 +245,8 @@ impl App {
             work: Notify::new(),
             webhooks: Notify::new(),
             process,
+            standing: ArcSwapOption::empty(),
+            marked: Mutex::default(),
         }))
     }
 
@@ -414,6 +427,33 @@ impl App {
     async fn lease_changes(&self) {
         let changed = self.0.leases_changed.notified();
         let _woken = tokio::time::timeout(std::time::Duration::from_millis(50), changed).await;
+    }
+
+    /// How the history of this database stands; `None` before the first unseal.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.0.standing.load().as_deref().copied()
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.0.standing.store(Some(Arc::new(standing)));
+    }
+
+    fn keep_mark(&self, mark: Mark) {
+        *self.0.marked.lock() = Some(mark);
+    }
+
+    /// The mark with a later head, if it is later.
+    fn mark_with(&self, head: (i64, [u8; 32])) -> Option<Mark> {
+        let incarnation = self.standing()?.id;
+        let mut marked = self.0.marked.lock();
+        let next = marked.as_ref()?.at(incarnation, head)?;
+        *marked = Some(next.clone());
+        Some(next)
+    }
+
+    fn marked_head(&self) -> Option<(i64, [u8; 32])> {
+        self.0.marked.lock().as_ref().map(Mark::head)
     }
 
     fn announce_webhooks(&self) {

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod holder;
 pub mod look;
 mod rail;
+pub mod restore;
 pub mod server;
 pub mod stage;
 
@@ -19,9 +20,10 @@ use crate::config::Config;
 use crate::model::instance::{Instance, Mode};
 use crate::model::principal::PublicKey;
 use crate::payment::{self, PaymentError, SimError};
+use crate::service::backup::Backups;
 use crate::service::error::Error;
 use crate::service::init::Init;
-use crate::service::{App, Parts, unseal};
+use crate::service::{App, Parts, incarnation, unseal};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
 use crate::vault::{UnsealKey, Vault, VaultError};
@@ -90,6 +92,15 @@ pub enum SetupError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The database that is to be filled holds something.
+    #[error("there is an instance at `{database}` already; nothing was changed")]
+    NotEmpty {
+        /// The database.
+        database: String,
+    },
+    /// What was copied is not what is there.
+    #[error("the copy differs from the original; throw it away and try again")]
+    Differs,
     /// A file.
     #[error("cannot {what} `{path}`: {source}")]
     File {
@@ -148,7 +159,9 @@ impl SetupError {
             Self::Store(StoreError::Full) => "database_full",
             Self::InUse { .. } | Self::Locked { .. } | Self::Store(StoreError::Busy) => "database_locked",
             Self::PortInUse { .. } => "port_in_use",
-            Self::Service(Error::AlreadyInitialized) => "already_initialized",
+            Self::NotEmpty { .. } | Self::Service(Error::AlreadyInitialized) => "already_initialized",
+            Self::Service(Error::BackupInvalid(_)) | Self::Differs => "backup_invalid",
+            Self::Service(Error::BackupFailed(_)) => "backup_failed",
             Self::Service(Error::UnsealKeyWrong) | Self::Vault(_) => "unseal_key_invalid",
             Self::Service(Error::LogBroken | Error::Forged(_)) => "integrity_failed",
             Self::Service(Error::Invalid { .. }) => "invalid_request",
@@ -189,6 +202,8 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         return Err(SetupError::NotInitialized);
     }
     prepare_data_dir(&config.data_dir)?;
+    // A backup that was being tried when the last process ended.
+    let _left = std::fs::remove_dir_all(config.data_dir.join("verify"));
     let locked = |error| SetupError::of(config, error);
     let store = Store::open(&config.database_url).await.map_err(locked)?;
     store.migrate().await.map_err(locked)?;
@@ -213,6 +228,8 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
                 .clone()
                 .unwrap_or_else(|| config.data_dir.join("checkpoint")),
         ),
+        mark: Some(mark(config)),
+        backups: backups(config),
         disk: Some(file.and_then(Path::parent).unwrap_or(&config.data_dir).to_owned()),
         store,
         clock,
@@ -220,7 +237,26 @@ pub async fn open(config: &Config, public_url: String, clock: Option<Arc<dyn Clo
         instance,
         public_url,
     };
-    Ok(App::new(parts))
+    let app = App::new(parts);
+    incarnation::expect(&app).await?;
+    Ok(app)
+}
+
+/// Where the mark of the configured database is.
+fn mark(config: &Config) -> std::path::PathBuf {
+    let given = config.mark_file.clone();
+    given.unwrap_or_else(|| config.data_dir.join("mark"))
+}
+
+fn backups(config: &Config) -> Backups {
+    let folder = config.backup.folder.clone();
+    Backups {
+        folder: folder.unwrap_or_else(|| config.data_dir.join("backups")),
+        every: config.backup.every,
+        verify_every: config.backup.verify_every,
+        keep: config.backup.keep,
+        scratch: config.data_dir.join("verify"),
+    }
 }
 
 fn reach(config: &Config, instance: &Instance) -> Result<Reach, SetupError> {

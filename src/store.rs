@@ -10,6 +10,7 @@
 
 pub mod approvals;
 mod ask;
+pub mod backup;
 mod batch;
 mod connect;
 pub mod credentials;
@@ -19,6 +20,7 @@ mod dialect;
 mod error;
 pub mod events;
 pub mod grants;
+pub mod incarnations;
 pub mod instance;
 pub mod leases;
 mod migrate;
@@ -126,6 +128,14 @@ impl Store {
     /// Brings the tables up to this binary. Does nothing when they are.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         migrate::run(&self.pools).await
+    }
+
+    /// Brings empty tables up to an older state, into which a backup of that state fits.
+    ///
+    /// # Errors
+    /// [`StoreError::MigrationMismatch`] when this binary does not know it.
+    pub async fn migrate_to(&self, version: i64) -> Result<(), StoreError> {
+        migrate::run_to(&self.pools, version).await
     }
 
     /// The latest migration of the database (0 for none), and the latest this binary knows.

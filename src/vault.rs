@@ -33,6 +33,7 @@ mod envelope;
 mod keyring;
 pub mod memory;
 pub mod primitive;
+pub mod stream;
 mod unseal;
 
 pub use keyring::Keyring;
@@ -242,6 +243,17 @@ impl Vault {
             } else {
                 Err(VaultError::Mismatch)
             }
+        })
+    }
+
+    /// Whether a value opens at its place. The value itself is wiped at once: nothing is released, so no event is needed.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn check(&self, sealed: &Sealed, place: &Place) -> Result<(), VaultError> {
+        self.with(|keys| {
+            self.check_place(place)?;
+            envelope::open(keys, place, sealed).map(drop)
         })
     }
 

@@ -14,7 +14,10 @@ use crate::base::id::WebhookId;
 use crate::base::time::Ttl;
 use crate::model::scope::Name;
 use crate::service::error::Error;
-use crate::service::{App, checkpoint, deliver, end, expire, keys, reap, reconcile, recover, reseal, schedule, unseal};
+use crate::service::{
+    App, backup, checkpoint, deliver, end, expire, incarnation, keys, reap, reconcile, recover, reseal, schedule,
+    unseal,
+};
 
 /// How often waiting events are numbered and signed.
 const CHECKPOINT: Duration = Duration::from_millis(500);
@@ -42,6 +45,9 @@ const KEYS: Duration = Duration::from_secs(2);
 
 /// How often keys that are due for their rotation are looked for.
 const SCHEDULE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a backup is due.
+const BACKUPS: Duration = Duration::from_secs(5);
 
 /// Looks between two passes that seal anew when no key was changed: an hour.
 const RESEAL_EVERY: u32 = 1800;
@@ -77,6 +83,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
         () = alarm(&app) => {}
         () = follow(&app) => {}
         () = webhooks(&app) => {}
+        () = backups(&app) => {}
     }
 }
 
@@ -159,7 +166,8 @@ async fn tend(app: &App) {
             () = done.notified() => false,
         };
         while steps.running.try_join_next().is_some() {}
-        if app.is_sealed() {
+        // A copy or a restored database ends nothing before people have compared it with the vendors.
+        if app.is_sealed() || app.is_reconciling() {
             continue;
         }
         if whole {
@@ -178,7 +186,7 @@ async fn compare(app: &App) {
     loop {
         tokio::time::sleep(REAP).await;
         while steps.running.try_join_next().is_some() {}
-        if app.is_sealed() {
+        if app.is_sealed() || app.is_reconciling() {
             continue;
         }
         match reap::due(app).await {
@@ -295,7 +303,7 @@ async fn rotations(app: &App, steps: &mut Steps) -> Result<(), Error> {
 async fn schedule(app: &App) {
     loop {
         tokio::time::sleep(SCHEDULE).await;
-        if !app.is_sealed() && !app.log_is_broken() {
+        if !app.is_sealed() && !app.log_is_broken() && !app.is_reconciling() {
             report("the schedule of rotations", schedule::begin_due(app).await);
         }
     }
@@ -318,7 +326,9 @@ async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {
 async fn alarm(app: &App) {
     loop {
         tokio::time::sleep(LOOK_OUT).await;
-        report("alarm", end::alarm(app).await);
+        if !app.is_reconciling() {
+            report("alarm", end::alarm(app).await);
+        }
     }
 }
 
@@ -338,6 +348,16 @@ async fn sweep(app: &App) {
     }
 }
 
+/// Makes and tries backups when they are due.
+async fn backups(app: &App) {
+    loop {
+        tokio::time::sleep(BACKUPS).await;
+        if !app.is_sealed() && !app.is_reconciling() {
+            report("backups", backup::due(app).await);
+        }
+    }
+}
+
 /// Follows keys that other instances changed, changes what is due, and seals anew what an older key sealed: a pass
 /// after each change, and one an hour for what an instance that lagged behind may have sealed.
 async fn keys(app: &App) {
@@ -347,6 +367,7 @@ async fn keys(app: &App) {
         if app.is_sealed() {
             continue;
         }
+        report("following the history", incarnation::follow(app).await);
         report("following keys", keys::follow(app).await);
         report("key rotation", keys::rotate_due(app).await);
         let current = app.vault.current_prefix().ok();
@@ -378,7 +399,7 @@ async fn swept(app: &App) -> Result<(), Error> {
 }
 
 async fn left(app: &App) -> Result<(), Error> {
-    if app.is_sealed() {
+    if app.is_sealed() || app.is_reconciling() {
         return Ok(());
     }
     expire::left(app, app.now().minus(LONGEST_MAKING)).await
@@ -387,7 +408,7 @@ async fn left(app: &App) -> Result<(), Error> {
 /// Says what went wrong; the next round tries again.
 fn report(what: &str, outcome: Result<(), Error>) {
     match outcome {
-        Ok(()) | Err(Error::Sealed) => {}
+        Ok(()) | Err(Error::Sealed | Error::Reconciling(_)) => {}
         Err(error) => tracing::warn!(%error, what, "a worker's step failed"),
     }
 }

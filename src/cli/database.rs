@@ -1,6 +1,8 @@
 //! `dekeys db`: the database of this machine, looked at without the server.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
 use super::context::Context;
@@ -22,6 +24,30 @@ pub(crate) enum Db {
     /// Bring the database to this binary's migrations, as `serve` does when it starts
     #[command(after_help = "Example: dekeys db migrate --data-dir ./data")]
     Migrate(DatabaseArgs),
+    /// Copy a SQLite database into an empty PostgreSQL database, and compare what is there
+    #[command(
+        name = "to-postgres",
+        after_help = "Example: dekeys db to-postgres --data-dir ./data --to-file ./postgres-url --dry-run\n\n\
+            Stop the server first. Afterwards set `database_url_file`, and keep the SQLite file as a backup."
+    )]
+    ToPostgres(ToPostgresArgs),
+}
+
+/// What `to-postgres` takes.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["to", "to_file"]))]
+pub(crate) struct ToPostgresArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The target, `postgres://…` without a password
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// A file with the target's address, which may hold a password; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    to_file: Option<PathBuf>,
+    /// Only look whether it could be done, and how much there is
+    #[arg(long)]
+    dry_run: bool,
 }
 
 const COLUMNS: &[Column] = &[
@@ -37,7 +63,10 @@ const COLUMNS: &[Column] = &[
 
 /// Runs a verb. Fails when the database is newer than this binary, or is none.
 pub(crate) async fn run(verb: &Db, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (Db::Status(args) | Db::Migrate(args)) = verb;
+    let args = match verb {
+        Db::Status(args) | Db::Migrate(args) => args,
+        Db::ToPostgres(args) => return to_postgres(args, context).await,
+    };
     let loaded = config::load(&args.flags(), &context.world.env)?;
     if matches!(verb, Db::Migrate(_)) {
         hook::migrate(&loaded).await?;
@@ -72,4 +101,42 @@ pub(crate) async fn run(verb: &Db, context: &mut Context<'_>) -> Result<(), Fail
         context.say("behind: `dekeys serve` brings it up to date when it starts, `dekeys db migrate` now")?;
     }
     Ok(())
+}
+
+const TABLES: &[Column] = &[
+    Column("table", "/table", Kind::Plain),
+    Column("rows", "/rows", Kind::Plain),
+];
+
+async fn to_postgres(args: &ToPostgresArgs, context: &mut Context<'_>) -> Result<(), Failure> {
+    let loaded = config::load(&args.database.flags(), &context.world.env)?;
+    let target = match (&args.to, &args.to_file) {
+        (Some(url), _) => url.clone(),
+        (None, Some(path)) => context.read_text(path)?.trim().to_owned(),
+        (None, None) => return Err(Failure::usage("there is no target", "--to or --to-file")),
+    };
+    if !args.dry_run {
+        context.confirm("Copy the database into PostgreSQL?")?;
+    }
+    let moved = hook::to_postgres(&loaded, &target, args.dry_run).await?;
+    let rows: Vec<_> = moved
+        .tables
+        .iter()
+        .map(|(table, rows)| json!({ "table": table, "rows": rows }))
+        .collect();
+    let facts = json!({
+        "object": "list", "data": rows, "has_more": false, "instance": moved.instance, "events": moved.events,
+        "root": moved.root, "dry_run": args.dry_run,
+    });
+    context.show_value(&facts, TABLES)?;
+    let (events, root) = (moved.events, &moved.root);
+    if args.dry_run {
+        return context.say(&format!(
+            "it can be done: {events} events, log root {root}; nothing was changed"
+        ));
+    }
+    context.say(&format!(
+        "rows, log head and root are the same there: {events} events, log root {root}"
+    ))?;
+    context.say("now set `database_url_file` to the new address and start; do not start the old file again, keep it as a backup")
 }

@@ -21,6 +21,7 @@ use crate::operations::openapi as document;
 use crate::problem;
 use crate::service::init::Init;
 use crate::setup::look::{self, DatabaseLook};
+use crate::setup::restore::{self, Moved, Restored};
 use crate::setup::{self, SetupError, holder};
 
 /// Makes an instance: its id, for the person to see.
@@ -49,6 +50,26 @@ pub(crate) async fn look_at_database(loaded: &Loaded) -> Result<DatabaseLook, Fa
 /// Brings the configured database to this binary's migrations.
 pub(crate) async fn migrate(loaded: &Loaded) -> Result<(), Failure> {
     Ok(look::migrate(&loaded.config).await?)
+}
+
+/// Restores a backup into the configured database.
+pub(crate) async fn restore(loaded: &Loaded, file: &Path, key: UnsealWith) -> Result<Restored, Failure> {
+    let key = match key {
+        UnsealWith::Passphrase(passphrase) => setup::passphrase(passphrase),
+        UnsealWith::KeyFile(text) => setup::key_file(&text)?,
+        UnsealWith::Shares(_) => {
+            return Err(Failure::usage(
+                "a restore takes no shares",
+                "--unseal-key-file or --passphrase-file",
+            ));
+        }
+    };
+    Ok(restore::restore(&loaded.config, file, key).await?)
+}
+
+/// Moves the configured SQLite database to PostgreSQL, or looks whether it could be.
+pub(crate) async fn to_postgres(loaded: &Loaded, target: &str, dry_run: bool) -> Result<Moved, Failure> {
+    Ok(restore::to_postgres(&loaded.config, target, dry_run).await?)
 }
 
 /// Signs a payment of at most `most` for what a 402 asks for: the value of `PAYMENT-SIGNATURE`, bound to the body and

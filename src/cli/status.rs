@@ -18,6 +18,7 @@ const STATUS: &[Column] = &[
     Column("instance", "/instance", Kind::Plain),
     Column("mode", "/mode", Kind::Plain),
     Column("sealed", "/sealed", Kind::Plain),
+    Column("reconciling", "/reconciling", Kind::Plain),
     Column("database", "/database", Kind::Plain),
     Column("grants", "/active_grants", Kind::Plain),
     Column("leases", "/live_leases", Kind::Plain),
@@ -99,6 +100,12 @@ fn page(status: &Value, address: &str, now: Timestamp) -> String {
     let ago = |pointer: &str| time(pointer).map(|at| relative(at, now));
     let since = time("/unsealed_since").map_or_else(String::new, |at| format!(" since {at}"));
     line("vault", format!("unsealed{since}"));
+    if status.get("reconciling") == Some(&Value::Bool(true)) {
+        line(
+            "history",
+            "being reconciled: nothing is released, made or ended before `dekeys reconcile`".to_owned(),
+        );
+    }
     let (has, knows) = (number("/migrations"), number("/migrations_known"));
     let size = number("/database_bytes") / (1024 * 1024);
     line(

@@ -9,8 +9,9 @@ use url::Url;
 
 use super::Config;
 use super::value::{
-    Bad, account, admin_listen, at_least_one, count, cut, database_url, days, log_format, log_level, network, number,
-    path, payment_timeout, public_url, rail, ranges, rotation, rpc_url, show_size, size, socket, span, words,
+    Bad, account, admin_listen, at_least_one, count, cut, database_url, days, days_or_off, log_format, log_level,
+    network, number, path, payment_timeout, public_url, rail, ranges, rotation, rpc_url, show_size, size, socket, span,
+    words,
 };
 use crate::base::time::Ttl;
 use crate::model::rotation::RotationRules;
@@ -133,6 +134,17 @@ pub const KEYS: &[Key] = &[
         show: |config| optional(config.checkpoint_copy.as_ref()),
         set: |config, text| {
             config.checkpoint_copy = Some(path(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "mark_file",
+        flag: None,
+        default: "`mark` in `data_dir`",
+        meaning: "What is known of the database outside it: a database that does not fit it is a copy or was rolled back, and is reconciled first. Each instance needs its own. Best on another disk than the database, and one that outlives the container.",
+        show: |config| optional(config.mark_file.as_ref()),
+        set: |config, text| {
+            config.mark_file = Some(path(text)?);
             Ok(())
         },
     },
@@ -379,6 +391,50 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "backup.folder",
+        flag: None,
+        default: "`backups` in `data_dir`",
+        meaning: "Where backups go. Best on another disk or machine than the database.",
+        show: |config| optional(config.backup.folder.as_ref()),
+        set: |config, text| {
+            config.backup.folder = Some(path(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "backup.every",
+        flag: None,
+        default: "`off`",
+        meaning: "How often a backup is made, 1s to 30d, or `off`.",
+        show: |config| or_off(config.backup.every),
+        set: |config, text| {
+            config.backup.every = days_or_off(text)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "backup.verify_every",
+        flag: None,
+        default: "`7days`",
+        meaning: "How often the newest backup is restored beside everything to be tried, 1s to 30d, or `off`.",
+        show: |config| or_off(config.backup.verify_every),
+        set: |config, text| {
+            config.backup.verify_every = days_or_off(text)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "backup.keep",
+        flag: None,
+        default: "`14`",
+        meaning: "How many backups are kept, 1 to 10000; older ones are removed when a new one is there.",
+        show: |config| config.backup.keep.to_string(),
+        set: |config, text| {
+            config.backup.keep = at_least_one(text, 10_000)?;
+            Ok(())
+        },
+    },
+    Key {
         name: "limits.body",
         flag: None,
         default: "`256 KiB`",
@@ -507,6 +563,10 @@ fn optional_url(url: Option<&Url>) -> String {
 fn shown_origin(url: Option<&Url>) -> String {
     url.map(|url| format!("{}/***", url.origin().ascii_serialization()))
         .unwrap_or_default()
+}
+
+fn or_off(span: Option<Ttl>) -> String {
+    span.map_or_else(|| "off".to_owned(), |span| span.to_string())
 }
 
 fn optional(path: Option<&PathBuf>) -> String {

@@ -235,6 +235,14 @@ pub(super) fn rotation(text: &str, least: Ttl, most: Ttl) -> Result<Ttl, Bad> {
     }
 }
 
+/// A span of up to a month, or none.
+pub(super) fn days_or_off(text: &str) -> Result<Option<Ttl>, Bad> {
+    if text == "off" {
+        return Ok(None);
+    }
+    days(text).map(Some)
+}
+
 /// How long an authorization to pay may be valid: payers need 30 s to be settled in time.
 pub(super) fn payment_timeout(text: &str) -> Result<Ttl, Bad> {
     let span = span(text)?;

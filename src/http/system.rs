@@ -12,10 +12,12 @@ use crate::metrics;
 use crate::operations::texts;
 use crate::problem::{self, Problem};
 use crate::service::App;
+use crate::service::backup;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::grant::EndAsk;
 use crate::service::health;
+use crate::service::incarnation::{compare, settle};
 use crate::service::measure;
 use crate::service::session;
 use crate::service::shares;
@@ -87,6 +89,14 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
         "cancelUnseal" => cancel_unseal(app, input).await,
         "seal" => seal(app, context, input).await,
         "status" => status(app, context).await,
+        "listBackups" => Answer::json(200, &backup::list(app, context)?),
+        "createBackup" => Answer::json(201, &backup::create(app, context).await?),
+        "verifyBackup" => Answer::json(200, &backup::verify(app, context, input.text("name")).await?),
+        "reconcileStatus" => Answer::json(200, &compare::status(app, context)?),
+        "compareVendors" => Answer::json(200, &compare::compare(app, context).await?),
+        "adoptKeys" => Answer::json(200, &settle::adopt(app, context, &input.json()?).await?),
+        "revokeUnknownKeys" => Answer::json(200, &settle::revoke_unknown(app, context, &input.json()?).await?),
+        "endReconciling" => Answer::json(200, &settle::done(app, context, &input.json()?).await?),
         "openSession" => resolve::open_session(app, context, input).await,
         "closeSession" => Answer::json(200, &session::close(app, context, input.bearer()).await?),
         "whoami" => people::whoami(app, context),

@@ -95,6 +95,8 @@ catalogue! {
         "Requests and items of requests that were answered with a problem, by its code.";
     VAULT_UNSEALED = Gauge "dekeys_vault_unsealed" in "0 or 1" by []
         "1 while stored keys can be used.";
+    RECONCILING = Gauge "dekeys_reconciling" in "0 or 1" by []
+        "1 while the database has still to be compared with the vendors: nothing is released, made or ended.";
     DATABASE_UP = Gauge "dekeys_database_up" in "0 or 1" by []
         "Whether the database answered this scrape; figures that come from it are left out when it did not.";
     RESOLVES = Histogram "dekeys_resolve_duration_seconds" in "seconds" by ["vendor" "outcome"] FAST
@@ -151,6 +153,10 @@ catalogue! {
         "How far the machine's clock stands behind the latest time on record; above 30 nothing is released.";
     POOL_WAIT = Histogram "dekeys_db_pool_wait_seconds" in "seconds" by ["pool"] WAIT
         "Wait for the database before a transaction begins: read, or write, which includes the one before it.";
+    BACKUP_AGE = Gauge "dekeys_backup_age_seconds" in "seconds" by []
+        "Since the last backup was completed; since `init` while there is none.";
+    BACKUP_VERIFIED_AGE = Gauge "dekeys_backup_verified_age_seconds" in "seconds" by []
+        "Since a backup was last restored to be tried; since `init` while none was.";
     DISK_FREE = Gauge "dekeys_disk_free_bytes" in "bytes" by []
         "Free bytes where the database file lies, or the data directory with PostgreSQL.";
     DISK_SIZE = Gauge "dekeys_disk_size_bytes" in "bytes" by []

@@ -62,6 +62,7 @@ pub const EVERYWHERE: &[&str] = &[
     "signature_required",
     "not_allowed",
     "vault_sealed",
+    "reconciling",
     "overloaded",
     "internal",
 ];

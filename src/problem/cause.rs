@@ -3,13 +3,14 @@
 
 use super::codes::{
     ALREADY_INITIALIZED, ALREADY_UNSEALED, ALREADY_VOTED, APPROVAL_CLOSED, APPROVAL_DENIED, APPROVAL_PENDING,
-    BEARER_REFUSED, BODY_TOO_LARGE, BUDGET_REACHED, CLOCK_SKEW, CONFLICT, COUNT_CHANGED, DATABASE_FULL,
-    DIGEST_MISMATCH, EVENT_GONE, GRANT_EXPIRED, IDEMPOTENCY_MISMATCH, IDEMPOTENCY_RUNNING, INSUFFICIENT_SCOPE,
-    INTEGRITY_FAILED, INTERNAL, INVALID_REQUEST, INVALID_TOKEN, MANIFEST_INVALID, NOT_ALLOWED, NOT_FOUND, OVERLOADED,
-    PATH_AMBIGUOUS, PATH_NOT_ALLOWED, PAYMENT_CONFLICT, PAYMENT_CREDITED, PAYMENT_INVALID, PAYMENT_REQUIRED,
-    PAYMENT_UNAVAILABLE, PAYMENT_UNKNOWN, POLICY_INVALID, POLICY_NOT_APPROVED, RATE_LIMITED, RECEIPT_INVALID,
-    ROTATION_FAILED, SELF_APPROVAL, SIGNATURE_INVALID, SIGNATURE_REQUIRED, TOO_MANY_LEASES, UNSEAL_KEY_INVALID,
-    USED_UP, VAULT_SEALED, VENDOR_NOT_CONNECTED, VENDOR_REFUSED, VENDOR_UNAVAILABLE,
+    BACKUP_FAILED, BACKUP_INVALID, BEARER_REFUSED, BODY_TOO_LARGE, BUDGET_REACHED, CLOCK_SKEW, CONFLICT, COUNT_CHANGED,
+    DATABASE_FULL, DIGEST_MISMATCH, EVENT_GONE, GRANT_EXPIRED, IDEMPOTENCY_MISMATCH, IDEMPOTENCY_RUNNING,
+    INSUFFICIENT_SCOPE, INTEGRITY_FAILED, INTERNAL, INVALID_REQUEST, INVALID_TOKEN, MANIFEST_INVALID, NOT_ALLOWED,
+    NOT_FOUND, OVERLOADED, PATH_AMBIGUOUS, PATH_NOT_ALLOWED, PAYMENT_CONFLICT, PAYMENT_CREDITED, PAYMENT_INVALID,
+    PAYMENT_REQUIRED, PAYMENT_UNAVAILABLE, PAYMENT_UNKNOWN, POLICY_INVALID, POLICY_NOT_APPROVED, RATE_LIMITED,
+    RECEIPT_INVALID, RECONCILING, ROTATION_FAILED, SELF_APPROVAL, SIGNATURE_INVALID, SIGNATURE_REQUIRED,
+    TOO_MANY_LEASES, UNSEAL_KEY_INVALID, USED_UP, VAULT_SEALED, VENDOR_NOT_CONNECTED, VENDOR_REFUSED,
+    VENDOR_UNAVAILABLE,
 };
 use super::{Code, Problem};
 use crate::base::time::Ttl;
@@ -77,6 +78,10 @@ impl From<&Error> for Problem {
             Error::ClockSetBack => Self::new(OVERLOADED, text)
                 .fix("The operator sets the machine's clock right; `/readyz` tells when it is.")
                 .retry_after(Ttl::from_secs(60)),
+            Error::Reconciling(_) => Self::new(RECONCILING, text).retry_after(Ttl::from_mins(1)),
+            Error::PaymentsClosed(wait) => Self::new(PAYMENT_UNAVAILABLE, text)
+                .fix("Ask again after `Retry-After`, and sign the payment then.")
+                .retry_after(*wait),
             Error::Busy | Error::PurchaseUnderWay => Self::new(simple(error), text).retry_after(Ttl::from_secs(1)),
             Error::Internal(_) | Error::Store(_) | Error::Vault(_) => {
                 Self::new(simple(error), "something went wrong here; nothing was released")
@@ -123,6 +128,8 @@ fn simple(error: &Error) -> &'static Code {
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,
         Error::Busy | Error::ClockSetBack => OVERLOADED,
         Error::DatabaseFull => DATABASE_FULL,
+        Error::BackupInvalid(_) => BACKUP_INVALID,
+        Error::BackupFailed(_) => BACKUP_FAILED,
         _ => INTERNAL,
     }
 }

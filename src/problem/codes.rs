@@ -273,6 +273,10 @@ codes! {
         cause "Stored keys cannot be used until a key holder unseals the vault."
         fix "Unseal it: `dekeys unseal`; at boot, give the unseal key to the service (`unseal_key_file`)."
         example "sealed 2 min ago by ada";
+    RECONCILING = 503 8 true "reconciling" "the database is being reconciled with the vendors"
+        cause "The database is a copy, was rolled back, or was restored from a backup: it may not know of keys that live. Nothing is released, made or ended before an operator has compared it with the vendors."
+        fix "An operator compares and decides: `dekeys reconcile`."
+        example "this database was restored from a backup";
     NOT_INITIALIZED = 501 8 false "not_initialized" "this instance is not initialised"
         cause "The database is empty: there is no vault yet."
         fix "Run `dekeys init` on this machine."
@@ -293,6 +297,14 @@ codes! {
         cause "A row that decides who gets a key was changed outside dekeys. It is not believed, and an alarm is raised."
         fix "An operator compares the audit log (`dekeys audit verify`) and restores a backup."
         example "the grant grt_01KAG4C1B2T5Q3V7X9Z0A1B2C3 does not fit its authentication code";
+    BACKUP_INVALID = 422 1 false "backup_invalid" "the backup is not sound"
+        cause "The file is no backup of this instance, was cut or altered, or holds something that does not open. Nothing was changed."
+        fix "Take another one (`dekeys backup ls`), and find out what happened to this one."
+        example "this backup is cut short: it ends after chunk 17";
+    BACKUP_FAILED = 503 1 true "backup_failed" "the backup could not be made or read"
+        cause "The folder or the file cannot be read or written."
+        fix "See that `backup.folder` is there, writable, and not full."
+        example "the file cannot be read or written: No space left on device";
     // doing it twice
     IDEMPOTENCY_MISMATCH = 422 9 false "idempotency_mismatch" "the idempotency key was used for another request"
         cause "The same `Idempotency-Key` came with a different body."

@@ -8,9 +8,10 @@ use super::caller::Context;
 use super::checkpoint::{broken, linked, signed_by_any};
 use super::enroll::List;
 use super::error::Error;
-use crate::audit::{self, Tree};
+use crate::audit::{self, LogPublic, Tree};
 use crate::base::id::EventId;
 use crate::model::principal::PrincipalKind;
+use crate::store::Store;
 use crate::store::events::EventFilter;
 
 /// One event as people read it.
@@ -162,17 +163,18 @@ pub struct Verification {
 /// [`Error::NotAllowed`], [`Error::Sealed`].
 pub async fn verify(app: &App, context: &Context) -> Result<Verification, Error> {
     context.require(&[PrincipalKind::Operator, PrincipalKind::Human])?;
-    let outcome = check(app).await?;
+    let opened = app.opened()?;
+    let outcome = check(&app.store, &opened.log_publics()).await?;
     if let Some(trouble) = &outcome.trouble {
         broken(app, trouble).await;
     }
     Ok(outcome)
 }
 
-async fn check(app: &App) -> Result<Verification, Error> {
+/// Reads the whole log of any database.
+pub(super) async fn check(store: &Store, publics: &[&LogPublic]) -> Result<Verification, Error> {
     const STEP: i64 = 5000;
-    let opened = app.opened()?;
-    let mut tx = app.store.read().await?;
+    let mut tx = store.read().await?;
     let (head, digest) = tx.chain_head().await?;
     let state = tx.tree_state().await?;
     let checkpoint = tx.latest_checkpoint().await?;
@@ -205,7 +207,7 @@ async fn check(app: &App) -> Result<Verification, Error> {
     if trouble.is_none()
         && let Some((size, text)) = checkpoint
     {
-        let good = signed_by_any(&text, &opened.log_publics())
+        let good = signed_by_any(&text, publics)
             .is_some_and(|note| note.size == size && (size != state.size || note.root == state.root));
         trouble = (!good).then(|| "the latest checkpoint does not verify".to_owned());
     }

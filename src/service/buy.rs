@@ -111,6 +111,7 @@ pub struct Bought {
 /// can go wrong with payments and vendors.
 pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented) -> Result<Bought, Error> {
     app.opened()?;
+    app.refuse_while_reconciling()?;
     app.refuse_clock_set_back()?;
     refuse_while_broken(app)?;
     let references: Vec<Reference> = ask.reference.iter().chain(&ask.references).cloned().collect();
@@ -127,6 +128,7 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     let Some(price) = quote.price else {
         return free(app, context, ask, quote, &presented).await;
     };
+    app.refuse_payments_too_early()?;
     if presented.payment.is_empty() {
         if approved.is_none()
             && let Some(before) = served(app, &context, &presented).await?

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::io::Write;
 
 use super::error::Error;
-use super::{App, Opened};
+use super::{App, Opened, incarnation};
 use crate::audit::{self, Checkpoint, LogPublic, Tree};
 use crate::base::id::EventId;
 use crate::store::Tx;
@@ -56,6 +56,7 @@ pub async fn advance(app: &App) -> Result<usize, Error> {
     if let Some(text) = number(&opened, &state, new, last.id, app).await? {
         copy(app, &text);
     }
+    incarnation::remember(app, (last.n, last.digest));
     Ok(new.len())
 }
 
@@ -116,8 +117,8 @@ pub fn linked(rows: &[EventRow]) -> bool {
     right && follows
 }
 
-/// Checks the tail of the chain, the latest checkpoint's signature, and that the copy outside the database is not
-/// ahead of it: a database rolled back behind its owner's back is noticed here.
+/// Checks the tail of the chain and the latest checkpoint's signature. Whether the database is older than what is known
+/// outside it is `incarnation`'s affair.
 ///
 /// # Errors
 /// [`Error::LogBroken`].
@@ -136,8 +137,7 @@ pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, publics: &[&LogPubli
             checkpoint.size == size && checkpoint.size == state.size && checkpoint.root == state.root
         }),
     };
-    let ahead = last_copy(app, publics).is_some_and(|size| size > state.size);
-    if whole && ends && linked(&rows) && signed && !ahead {
+    if whole && ends && linked(&rows) && signed {
         return Ok(());
     }
     tracing::error!(
@@ -145,8 +145,7 @@ pub(super) async fn verify_at_start(app: &App, tx: &mut Tx, publics: &[&LogPubli
         whole,
         ends,
         signed,
-        ahead,
-        "the audit log does not verify: something was changed or rolled back"
+        "the audit log does not verify: something was changed"
     );
     app.raise("audit.verification_failed", "the log at unseal").await;
     Err(Error::LogBroken)
@@ -176,7 +175,7 @@ fn copy(app: &App, text: &str) {
 }
 
 /// The size of the copied checkpoint, if its signature is ours.
-fn last_copy(app: &App, publics: &[&LogPublic]) -> Option<i64> {
+pub(super) fn last_copy(app: &App, publics: &[&LogPublic]) -> Option<i64> {
     let text = std::fs::read_to_string(app.checkpoint_copy.as_ref()?).ok()?;
     signed_by_any(&text, publics).map(|checkpoint| checkpoint.size)
 }

@@ -325,7 +325,8 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
         version: 1,
     };
     let committed = tx.commit(&[event], &[release]).await?;
-    let root = open_root(app, &connected, committed).await?;
+    // It only looks: that is allowed while the database is reconciled.
+    let root = open_root_to_look(app, &connected, committed).await?;
     let adapter = vendor::Adapter::of(&connected.manifest, app.logins());
     let place = (connected.root.id, name);
     let outcome = app.asked(place, "test", adapter.test_root(&app.egress, &root)).await;
@@ -339,8 +340,19 @@ pub async fn test(app: &App, context: &Context, name: &Name) -> Result<VendorTes
     })
 }
 
-/// Opens a root credential in exchange for the record of the intent.
+/// Opens a root credential in exchange for the record of the intent. Not while the database is reconciled: this is the
+/// last of the gates, through which every call to a vendor goes.
 pub(super) async fn open_root(
+    app: &App,
+    connected: &Connected,
+    committed: Vec<crate::model::event::Committed>,
+) -> Result<RootSecret, Error> {
+    app.refuse_while_reconciling()?;
+    open_root_to_look(app, connected, committed).await
+}
+
+/// The same to look at a vendor, or to do there what an operator has just ordered.
+pub(super) async fn open_root_to_look(
     app: &App,
     connected: &Connected,
     committed: Vec<crate::model::event::Committed>,

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use super::App;
 use super::error::Error;
 use crate::base::canonical::Digest;
-use crate::base::id::{GrantId, PrincipalId, RootId};
+use crate::base::id::{GrantId, InstanceId, PrincipalId, RootId};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::control::{Control as Row, Stored};
 use crate::model::grant::Grant;
@@ -129,8 +129,13 @@ impl Connected {
 /// The address of a root credential's value: bound to its vendor.
 #[must_use]
 pub fn root_place(app: &App, root: &Root) -> Place {
+    place_of_root(app.instance.id, root)
+}
+
+/// The same for a root credential of any instance.
+pub(super) fn place_of_root(instance: InstanceId, root: &Root) -> Place {
     Place {
-        instance: app.instance.id,
+        instance,
         record: "root",
         id: root.id.to_string(),
         owner: root.vendor.to_string(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::App;
 use super::breaker::jitter;
 use super::caller::Context;
-use super::connect::open_root;
+use super::connect::open_root_to_look;
 use super::error::Error;
 use super::provision::{credential_place, facts};
 use crate::base::id::{CredentialId, GrantId, LeaseId};
@@ -41,13 +41,21 @@ const PAGE: i64 = 1000;
 const FIRST_WAIT: Ttl = Ttl::from_secs(1);
 const LONGEST_WAIT: Ttl = Ttl::from_mins(60);
 
-/// Tries the revocation of one credential now.
+/// Tries the revocation of one credential now. While the database is reconciled nothing is tried; it waits.
 ///
 /// Answers whether the key is dead. `false`: a worker goes on.
 ///
 /// # Errors
 /// The store's and the vault's; the vendor's failures are put on record instead.
 pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
+    if app.is_reconciling() {
+        return Ok(false);
+    }
+    end_as_ordered(app, id).await
+}
+
+/// The same also while the database is reconciled, for a key whose end an operator has just ordered.
+pub(super) async fn end_as_ordered(app: &App, id: CredentialId) -> Result<bool, Error> {
     let now = app.now();
     let mut tx = app.store.read().await?;
     let row = tx.credential(id).await?.ok_or(Error::NotFound("credential"))?;
@@ -92,7 +100,7 @@ pub async fn end(app: &App, id: CredentialId) -> Result<bool, Error> {
     ];
     let mut proofs = tx.commit(&[event], &releases).await?;
     let value_proof = proofs.pop().ok_or_else(|| Error::internal("no proof of record"))?;
-    let root = open_root(app, &connected, proofs).await?;
+    let root = open_root_to_look(app, &connected, proofs).await?;
     let secret = match &sealed {
         Some(sealed) => value(app, &row, sealed, value_proof).await?,
         None => None,
@@ -403,6 +411,9 @@ pub(super) async fn try_now(app: &App, id: CredentialId) -> Result<bool, Error> 
 /// Tries to end one, or sees how the worker's try goes that was quicker.
 async fn see_end(app: &App, id: CredentialId) -> bool {
     let patience = app.now().plus(TRY);
+    if app.is_reconciling() {
+        return false;
+    }
     loop {
         match end(app, id).await {
             Ok(true) => return true,

@@ -6,6 +6,7 @@ use crate::base::money::Money;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::approval::ApprovalState;
 use crate::model::grant::GrantState;
+use crate::model::incarnation::Cause;
 use crate::payment::Required;
 use crate::policy::{Explanation, Finding, PolicyErrors};
 use crate::store::StoreError;
@@ -253,6 +254,18 @@ pub enum Error {
     /// The vault.
     #[error(transparent)]
     Vault(VaultError),
+    /// A copy, a database that was rolled back or a restored one: nothing is done before people compared it.
+    #[error("this database {}; nothing is released, made or ended before an operator has compared it with the vendors", .0.words())]
+    Reconciling(Cause),
+    /// What was signed before the restore may have been taken already.
+    #[error("payments are taken again in {} s: those signed before this database was restored may have been taken", .0.as_millis().saturating_add(999) / 1000)]
+    PaymentsClosed(Ttl),
+    /// A backup that is not sound.
+    #[error("{0}")]
+    BackupInvalid(String),
+    /// A backup that could not be made or read.
+    #[error("{0}")]
+    BackupFailed(String),
     /// Anything that should not happen; the text goes to the log only.
     #[error("internal error: {0}")]
     Internal(String),

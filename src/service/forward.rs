@@ -79,6 +79,7 @@ pub struct Passed {
 /// Those of `passage::admit`; [`Error::PathAmbiguous`], [`Error::PathNotAllowed`]; limits; the vendor's failures when
 /// a key had to be made.
 pub async fn forward(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<Passed, Error> {
+    app.refuse_while_reconciling()?;
     if app.log_is_broken() {
         return Err(Error::LogBroken);
     }

@@ -252,6 +252,7 @@ pub async fn fresh_token(app: &App, context: &Context, id: GrantId) -> Result<(G
             "a token is minted for the grant's holder alone; sign with the holder's key".to_owned(),
         ));
     }
+    app.refuse_while_reconciling()?;
     app.refuse_clock_set_back()?;
     let minted = mint(app, &grant)?;
     let mut tx = app.store.begin().await?;

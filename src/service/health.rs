@@ -80,7 +80,7 @@ pub struct Process {
 
 /// Looks whether this instance can serve; answers while sealed and tells nothing secret.
 pub async fn readiness(app: &App) -> Readiness {
-    let checks: Vec<Check> = [database(app).await, vault(app), audit(app), clock(app)]
+    let checks: Vec<Check> = [database(app).await, vault(app), audit(app), clock(app), history(app)]
         .into_iter()
         .map(Seen::for_strangers)
         .collect();
@@ -98,9 +98,10 @@ pub async fn health(app: &App) -> Readiness {
     if ready_before {
         seen.push(migrations(app).await);
     }
-    let (vault, audit) = (vault(app), audit(app));
-    let ready = ready_before && vault.holds() && audit.holds();
+    let (vault, audit, history) = (vault(app), audit(app), history(app));
+    let ready = ready_before && vault.holds() && audit.holds() && history.holds();
     seen.push(vault);
+    seen.push(history);
     seen.push(vendors(app).await);
     seen.push(facilitator(app));
     seen.push(checkpoint(app, audit).await);
@@ -227,6 +228,15 @@ fn audit(app: &App) -> Seen {
             .fix("keep the database as it is, and compare it with a backup: dekeys audit verify");
     }
     Seen::new("audit", Level::Ok, "no damage seen")
+}
+
+fn history(app: &App) -> Seen {
+    match app.refuse_while_reconciling() {
+        Ok(()) => Seen::new("history", Level::Ok, "goes on").detail("it is the database that was unsealed last"),
+        Err(error) => Seen::new("history", Level::Fail, "is being reconciled")
+            .detail(error.to_string())
+            .fix("dekeys reconcile"),
+    }
 }
 
 fn clock(app: &App) -> Seen {

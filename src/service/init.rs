@@ -133,7 +133,27 @@ async fn insert_signing_keys(
     now: Timestamp,
     random: &dyn Random,
 ) -> Result<(), Error> {
-    for number in [1u32, 2] {
+    insert_token_keys(tx, vault, instance, now, random).await?;
+    let secret = LogKey::generate(random);
+    let key = LogKey::new(&instance.id.to_string(), &secret).map_err(Error::internal)?;
+    let public = key.public();
+    let sealed = vault.seal_value(&signing_place(instance.id, "log", 1), &secret)?;
+    tx.insert_signing_key("log", 1, &public.to_string(), &sealed, now)
+        .await?;
+    Ok(())
+}
+
+/// Two keys that sign tokens, after those that are there: one that signs, and the next.
+pub(super) async fn insert_token_keys(
+    tx: &mut crate::store::Tx,
+    vault: &Vault,
+    instance: &Instance,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<(), Error> {
+    let last = tx.signing_keys("token").await?.last().map_or(0, |row| row.number);
+    for number in [last.saturating_add(1), last.saturating_add(2)] {
+        let number = u32::try_from(number).map_err(Error::internal)?;
         let (id, secret) = RootKeys::generate(number, random);
         let sealed = vault.seal_value(&signing_place(instance.id, "token", i64::from(id)), &secret)?;
         let publics = RootKeys::new(id, vec![(id, secret)]).map_err(Error::internal)?.public();
@@ -141,12 +161,6 @@ async fn insert_signing_keys(
         tx.insert_signing_key("token", i64::from(id), &public, &sealed, now)
             .await?;
     }
-    let secret = LogKey::generate(random);
-    let key = LogKey::new(&instance.id.to_string(), &secret).map_err(Error::internal)?;
-    let public = key.public();
-    let sealed = vault.seal_value(&signing_place(instance.id, "log", 1), &secret)?;
-    tx.insert_signing_key("log", 1, &public.to_string(), &sealed, now)
-        .await?;
     Ok(())
 }
 

@@ -48,6 +48,7 @@ pub async fn scrape(app: &App) -> String {
     app.metrics().render(&Figures {
         unsealed: !app.is_sealed(),
         log_broken: app.log_is_broken(),
+        reconciling: app.is_reconciling(),
         now: app.now(),
         wall: app.clock.wall(),
         stored,
@@ -64,6 +65,8 @@ async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
     let roots = tx.root_times().await?;
     let orphans = tx.open_orphans().await?;
     let reaps = tx.reaps().await?;
+    let backed_up = tx.last_of_kind("backup.completed").await?;
+    let backup_verified = tx.last_of_kind("backup.verified").await?;
     tx.end().await?;
     let rotations = schedule::figures(app).await;
     Ok(StoredFigures {
@@ -82,6 +85,8 @@ async fn stored(app: &App) -> Result<StoredFigures, StoreError> {
             .into_iter()
             .filter_map(|reap| Some((reap.vendor, reap.passed?)))
             .collect(),
+        backed_up: backed_up.or(Some(app.instance.created)),
+        backup_verified: backup_verified.or(Some(app.instance.created)),
     })
 }
 

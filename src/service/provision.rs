@@ -9,7 +9,7 @@ use super::control::Connected;
 use super::error::Error;
 use super::{App, making};
 use crate::base::canonical::Digest;
-use crate::base::id::{CredentialId, OrphanId};
+use crate::base::id::{CredentialId, InstanceId, OrphanId};
 use crate::base::money::Money;
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
@@ -31,8 +31,13 @@ pub(super) const DEADLINE: Ttl = Ttl::from_secs(30);
 /// The address of a credential's value: bound to the grant item it serves.
 #[must_use]
 pub fn credential_place(app: &App, credential: &Credential) -> Place {
+    place_of(app.instance.id, credential)
+}
+
+/// The same for a credential of any instance.
+pub(super) fn place_of(instance: InstanceId, credential: &Credential) -> Place {
     Place {
-        instance: app.instance.id,
+        instance,
         record: "credential",
         id: credential.id.to_string(),
         owner: format!("{}/{}", credential.grant, credential.item),
@@ -106,6 +111,7 @@ pub async fn commit_intents(
     mut events: Vec<Event>,
     intents: &[(Credential, Arc<Connected>)],
 ) -> Result<Vec<Committed>, Error> {
+    app.refuse_while_reconciling()?;
     let mut releases = Vec::with_capacity(intents.len());
     for (credential, _) in intents {
         tx.insert_credential(credential).await?;

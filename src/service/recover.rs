@@ -47,6 +47,7 @@ pub async fn at_once(app: &App, root: RootId) -> usize {
 /// # Errors
 /// The store's and the vault's.
 pub async fn step(app: &App, id: CredentialId) -> Result<(), Error> {
+    app.refuse_while_reconciling()?;
     let mut tx = app.store.read().await?;
     let Some(row) = tx.credential(id).await? else {
         return Ok(());

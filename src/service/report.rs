@@ -95,6 +95,7 @@ pub async fn report(app: &App, context: &Context, id: LeaseId, ask: ReportAsk) -
     if !matches!(ask.status, 401 | 403) {
         return Err(Error::invalid("/status", "only a refused key is reported: 401 or 403"));
     }
+    app.refuse_while_reconciling()?;
     if app.log_is_broken() {
         return Err(Error::LogBroken);
     }

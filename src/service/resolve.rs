@@ -103,6 +103,7 @@ pub async fn resolve(
 
 async fn decided(app: &App, context: &Context, bearer: Option<&str>, item: &ResolveItem) -> Result<Resolution, Error> {
     let prim = context.require(&[PrincipalKind::Prim])?;
+    app.refuse_while_reconciling()?;
     if app.log_is_broken() {
         return Err(Error::LogBroken);
     }

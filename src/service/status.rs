@@ -29,6 +29,8 @@ pub struct Status {
     pub mode: Mode,
     /// Whether the vault is sealed.
     pub sealed: bool,
+    /// Nothing is released, made or ended before an operator has compared the database with the vendors.
+    pub reconciling: bool,
     /// `sqlite` or `postgres`.
     pub database: String,
     /// Grants in force.
@@ -91,6 +93,7 @@ pub async fn status(app: &App, context: &Context) -> Result<Status, Error> {
         instance: app.instance.id.to_string(),
         mode: app.instance.mode,
         sealed: app.is_sealed(),
+        reconciling: app.is_reconciling(),
         database: match app.store.engine() {
             Engine::Sqlite => "sqlite",
             Engine::Postgres => "postgres",

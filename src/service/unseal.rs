@@ -8,7 +8,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::record::SELF;
 use super::shares::Progress;
-use super::{App, Sealing, checkpoint, deliver, expire, keys, reconcile, recover, rotation};
+use super::{App, Sealing, checkpoint, deliver, expire, incarnation, keys, reconcile, recover, rotation};
 use crate::base::time::{Timestamp, Ttl, span_words};
 use crate::model::principal::PrincipalKind;
 use crate::store::Engine;
@@ -152,8 +152,8 @@ pub async fn unseal(app: &App, key: UnsealKey) -> Result<SealStatus, Error> {
 
 /// Has what the last process left half done looked at now. Before the first request is served: what begins later is
 /// nobody's leftover. Other instances of a shared database may still be at work on theirs, so there the timers decide.
-async fn go_on(app: &App) -> Result<(), Error> {
-    if app.store.engine() == Engine::Sqlite {
+pub(super) async fn go_on(app: &App) -> Result<(), Error> {
+    if app.store.engine() == Engine::Sqlite && !app.is_reconciling() {
         let left = recover::at_start(app).await?;
         rotation::at_start(app).await?;
         reconcile::at_start(app).await?;
@@ -172,12 +172,19 @@ async fn take_up(app: &App) -> Result<(), Error> {
     let (from, until) = tx.reserve_wraps(WRAPS).await?;
     app.vault.start_wraps(from.unsigned_abs());
     app.allow_wraps(until.unsigned_abs());
-    let opened = keys::opened(app, &mut tx, instance).await?;
-    let event = app.own_event("vault.unsealed", &opened.instance.id, serde_json::json!({}));
-    checkpoint::verify_at_start(app, &mut tx, &opened.log_publics()).await?;
+    let before = keys::opened(app, &mut tx, instance).await?;
+    checkpoint::verify_at_start(app, &mut tx, &before.log_publics()).await?;
+    let mut taken = incarnation::take_up(app, &mut tx, before.instance.clone(), &before.log_publics()).await?;
+    // A new history has other token keys.
+    let opened = keys::opened(app, &mut tx, taken.instance.clone()).await?;
+    taken
+        .events
+        .push(app.own_event("vault.unsealed", &opened.instance.id, serde_json::json!({})));
     // What the last process left at vendors is found at once.
     tx.reap_anew(app.now()).await?;
-    let _none = tx.commit(&[event], &[]).await?;
+    let _none = tx.commit(&taken.events, &[]).await?;
+    taken.keep(app)?;
+    app.stand(taken.standing);
     go_on(app).await?;
     app.open_with(Some(opened));
     app.unsealed_at(app.now());

@@ -129,7 +129,7 @@ where
 
 /// Takes a SQLite database for this process alone: a second one would take the first one's work for leftovers. The
 /// lock goes with the process, however it ends.
-fn alone(config: &Config) -> Result<Option<std::fs::File>, SetupError> {
+pub(super) fn alone(config: &Config) -> Result<Option<std::fs::File>, SetupError> {
     let Some(path) = config.database_url.strip_prefix("sqlite://") else {
         return Ok(None);
     };

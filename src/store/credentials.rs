@@ -177,6 +177,22 @@ impl ReadTx {
             .await
     }
 
+    /// Those after `after` that have a sealed value, with it, in the order of their ids.
+    pub async fn sealed_credentials(
+        &mut self,
+        after: Option<CredentialId>,
+        limit: i64,
+    ) -> Result<Vec<(Credential, Sealed)>, StoreError> {
+        self.ask(select!(
+            ", sealed",
+            "WHERE sealed IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"
+        ))
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(limit)
+        .all()
+        .await
+    }
+
     /// The root credentials with something due, each with its vendor.
     pub async fn roots_due(&mut self, now: Timestamp) -> Result<Vec<(RootId, Name)>, StoreError> {
         self.ask(
@@ -236,6 +252,17 @@ impl ReadTx {
             .filter(" ORDER BY id DESC LIMIT ", Some(page.limit))
             .all()
             .await
+    }
+
+    /// Those at a vendor that live or may live, oldest first.
+    pub async fn living_credentials(&mut self, vendor: &Name) -> Result<Vec<Credential>, StoreError> {
+        self.ask(select!(
+            "",
+            "WHERE vendor = $1 AND state NOT IN ('revoked', 'failed') ORDER BY id"
+        ))
+        .bind(vendor)
+        .all()
+        .await
     }
 
     /// Those whose making or ending is under way or in doubt, oldest first: what a restart takes up.

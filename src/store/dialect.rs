@@ -31,6 +31,37 @@ pub(super) const SIZE: Text = Text {
     postgres: "SELECT pg_database_size(current_database())",
 };
 
+/// Table, column and type of everything but the migrations' own tables, in order.
+pub(super) const COLUMNS: Text = Text {
+    sqlite: "SELECT t.name, c.name, c.type FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c \
+         WHERE t.type = 'table' AND t.schema = 'main' AND t.name NOT LIKE '\\_sqlx%' ESCAPE '\\' \
+         AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY t.name, c.cid",
+    postgres: "SELECT c.table_name::text, c.column_name::text, c.data_type::text FROM information_schema.columns AS c \
+         JOIN information_schema.tables AS t USING (table_schema, table_name) WHERE c.table_schema = current_schema() \
+         AND t.table_type = 'BASE TABLE' AND c.table_name NOT LIKE '\\_sqlx%' \
+         ORDER BY c.table_name COLLATE \"C\", c.ordinal_position",
+};
+
+/// Which table refers to which.
+pub(super) const REFERENCES: Text = Text {
+    sqlite: "SELECT t.name, f.\"table\" FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name) AS f \
+         WHERE t.type = 'table' AND t.schema = 'main'",
+    postgres: "SELECT a.relname::text, b.relname::text FROM pg_constraint AS c JOIN pg_class AS a ON a.oid = c.conrelid \
+         JOIN pg_class AS b ON b.oid = c.confrelid WHERE c.contype = 'f'",
+};
+
+/// Where the database is: SQLite's file, or which database of which PostgreSQL server. `system` is asked for apart, since
+/// a role may lack the right.
+pub(super) const PLACE: Text = Text {
+    sqlite: "SELECT file FROM pragma_database_list WHERE name = 'main'",
+    postgres: "SELECT oid::text FROM pg_database WHERE datname = current_database()",
+};
+
+/// PostgreSQL only: whether the role may ask for the server's own number, and that number.
+pub(super) const MAY_ASK_SYSTEM: &str =
+    "SELECT CAST(has_function_privilege('pg_control_system()', 'execute') AS INT)::BIGINT";
+pub(super) const SYSTEM: &str = "SELECT system_identifier::text FROM pg_control_system()";
+
 /// Puts events on the chain and moves its head. SQLite: the set n, id, kind, object, actor, created, place and length
 /// in the blob that follows, which holds each body, then `prev`, then `digest`. PostgreSQL: the set n, id, kind, object,
 /// actor, body, prev, digest, created. Then incarnation, n, digest and high-water mark of the chain.

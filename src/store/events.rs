@@ -70,6 +70,16 @@ pub fn link(prev: &[u8; 32], n: i64, body: &str) -> [u8; 32] {
 }
 
 impl ReadTx {
+    /// When the last event of a kind happened.
+    pub async fn last_of_kind(&mut self, kind: &str) -> Result<Option<Timestamp>, StoreError> {
+        let at: Option<i64> = self
+            .ask("SELECT created FROM events WHERE kind = $1 ORDER BY n DESC LIMIT 1")
+            .bind(kind)
+            .one()
+            .await?;
+        Ok(at.map(Timestamp::from_millis))
+    }
+
     /// By id.
     pub async fn event(&mut self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         self.ask(select!("WHERE id = $1")).bind(id).one().await

@@ -17,7 +17,17 @@ struct Postgres;
 
 pub(super) async fn run(pools: &Pools) -> Result<(), StoreError> {
     refuse_newer(applied(pools).await?, known(engine(pools))?)?;
-    let migrator = migrator(engine(pools))?;
+    run_up_to(pools, i64::MAX).await
+}
+
+/// As far as `version`, which this binary must know.
+pub(super) async fn run_to(pools: &Pools, version: i64) -> Result<(), StoreError> {
+    refuse_newer(version, known(engine(pools))?)?;
+    run_up_to(pools, version).await
+}
+
+async fn run_up_to(pools: &Pools, version: i64) -> Result<(), StoreError> {
+    let migrator = migrator(engine(pools), version)?;
     let outcome = match pools {
         Pools::Sqlite { write, .. } => migrator.run(write).await,
         Pools::Postgres { write, .. } => migrator.run(write).await,
@@ -58,7 +68,7 @@ pub(super) async fn applied(pools: &Pools) -> Result<i64, StoreError> {
 
 /// The latest migration of this binary.
 pub(super) fn known(engine: Engine) -> Result<i64, StoreError> {
-    Ok(migrator(engine)?
+    Ok(migrator(engine, i64::MAX)?
         .iter()
         .map(|migration| migration.version)
         .max()
@@ -72,14 +82,14 @@ const fn engine(pools: &Pools) -> Engine {
     }
 }
 
-fn migrator(engine: Engine) -> Result<Migrator, StoreError> {
+fn migrator(engine: Engine, most: i64) -> Result<Migrator, StoreError> {
     let migrations = match engine {
         Engine::Sqlite => files::<Sqlite>(),
         Engine::Postgres => files::<Postgres>(),
     };
-    migrations
-        .map(Migrator::with_migrations)
-        .ok_or(StoreError::MigrationChanged)
+    let mut migrations = migrations.ok_or(StoreError::MigrationChanged)?;
+    migrations.retain(|migration| migration.version <= most);
+    Ok(Migrator::with_migrations(migrations))
 }
 
 fn files<F: RustEmbed>() -> Option<Vec<Migration>> {

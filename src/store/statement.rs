@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use futures_util::TryStreamExt as _;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -56,6 +57,14 @@ impl<'t> Statement<'t> {
             bound,
             text: Cow::Borrowed(text),
             refused: None,
+        }
+    }
+
+    /// A statement whose text was made from names that were checked. For whole tables alone: see `store/backup.rs`.
+    pub(super) fn owned(conn: &'t mut Conn, text: String) -> Self {
+        Self {
+            text: Cow::Owned(text),
+            ..Self::new(conn, "")
         }
     }
 
@@ -131,6 +140,25 @@ impl<'t> Statement<'t> {
         on!(bound, (connection, arguments) => {
             let rows = sqlx::query_with(text, arguments).fetch_all(connection).await?;
             rows.iter().map(|row| T::read(&mut Cells::of(row))).collect()
+        })
+    }
+
+    /// Reads each row and sends what it became; answers how many there were. Rows are not gathered.
+    pub(super) async fn send_all<T: Send>(
+        self,
+        read: impl Fn(&mut Cells<'_>) -> Result<T, StoreError> + Send,
+        to: &tokio::sync::mpsc::Sender<T>,
+    ) -> Result<u64, StoreError> {
+        let (bound, text) = self.ready()?;
+        on!(bound, (connection, arguments) => {
+            let mut rows = sqlx::query_with(text, arguments).fetch(connection);
+            let mut count = 0u64;
+            while let Some(row) = rows.try_next().await? {
+                let row = read(&mut Cells::of(&row))?;
+                to.send(row).await.map_err(|_| StoreError::Stopped)?;
+                count += 1;
+            }
+            Ok(count)
         })
     }
 
@@ -256,9 +284,13 @@ impl<'r> Cells<'r> {
         self.maybe_int()?.ok_or_else(|| self.corrupt())
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         let at = self.next();
-        self.row.bytes(at)?.ok_or_else(|| self.corrupt())
+        Ok(self.row.bytes(at)?)
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
+        self.maybe_bytes()?.ok_or_else(|| self.corrupt())
     }
 
     pub(super) fn flag(&mut self) -> Result<bool, StoreError> {

@@ -96,6 +96,11 @@ impl ReadTx {
         Statement::new(&mut self.conn, text)
     }
 
+    /// The open transaction, for a statement of its own making.
+    pub(super) const fn conn_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
     pub(super) const fn engine(&self) -> Engine {
         match self.conn {
             Conn::Sqlite(_) => Engine::Sqlite,

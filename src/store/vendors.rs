@@ -115,6 +115,11 @@ impl ReadTx {
             .await
     }
 
+    /// All root credentials ever entered, oldest first.
+    pub async fn roots(&mut self) -> Result<Vec<(Stored<Root>, Sealed)>, StoreError> {
+        self.ask(select_root!("ORDER BY id")).all().await
+    }
+
     /// By id, in use or replaced.
     pub async fn root(&mut self, id: RootId) -> Result<Option<(Stored<Root>, Sealed)>, StoreError> {
         self.ask(select_root!("WHERE id = $1")).bind(id).one().await

@@ -60,6 +60,19 @@ impl Adapter {
         self.manifest().list.is_some()
     }
 
+    /// Whether keys can be ended before their time.
+    #[must_use]
+    pub fn can_revoke(&self) -> bool {
+        self.manifest().revoke.is_some()
+    }
+
+    /// A name, or what names begin with, as the vendor takes it.
+    #[must_use]
+    pub fn shaped(&self, name: &str) -> String {
+        let Self::Declared(declared) = self;
+        declared.shape(name)
+    }
+
     /// Makes a key. Never repeats. `heard` is given the digest of a good answer, and the vendor's id of the key where
     /// the answer has it, before anything else is made of it.
     ///

@@ -9,6 +9,8 @@ mod architecture;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod classes;
 #[cfg(test)]
 mod cli;
@@ -28,6 +30,8 @@ mod generated;
 mod hostile;
 #[cfg(test)]
 mod httpsig;
+#[cfg(test)]
+mod incarnation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod rotations;
 mod rows;
 mod samples;
 mod webhooks;
+mod whole;
 
 use std::io::Write;
 use std::sync::Once;
@@ -95,6 +96,10 @@ conformance! {
         writers_take_turns
         followers_hear_of_every_commit
         migrations_run_once;
+    whole:
+        histories_are_kept_and_the_epoch_rises
+        what_is_dumped_is_loaded_whole
+        a_whole_database_is_copied_into_an_empty_one;
     webhooks:
         a_webhook_has_one_holder
         deliveries_are_queued_once_and_in_the_order_of_the_log;

@@ -18,9 +18,10 @@ use dekeys::base::secret::SecretText;
 use dekeys::base::time::{Clock, ManualClock, SystemClock, Timestamp, Ttl};
 use dekeys::client::{Client, KeyFile, Request, secret, token};
 use dekeys::config::Config;
+use dekeys::mock::MockVendor;
 use dekeys::payment::{self, Faults};
 use dekeys::setup::server::Server;
-use dekeys::setup::stage::{self, PRIM, Stage};
+use dekeys::setup::stage::{self, Cast, PRIM, Stage};
 use dekeys::token::Narrowing;
 use dekeys::vault::UnsealKey;
 use http::HeaderMap;
@@ -340,6 +341,13 @@ impl TestApp {
     pub(crate) fn unseal_key(&self) -> UnsealKey {
         let text = secret::read_file(&self.stage.data_dir.join("unseal-key")).unwrap();
         UnsealKey::parse_key_file(&text).unwrap()
+    }
+
+    /// Ends the server alone: what is on disk, the vendor and the keys of everybody stay.
+    pub(crate) async fn stop_server(self) -> (Cast, MockVendor, tempfile::TempDir) {
+        let Self { stage, dir, .. } = self;
+        stage.server.stop().await;
+        (stage.cast, stage.vendor, dir)
     }
 
     pub(crate) async fn stop(self) {

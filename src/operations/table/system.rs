@@ -2,9 +2,12 @@
 
 use super::super::{Group, Operation, Who, openapi};
 use super::shape;
-use crate::service::enroll::PrincipalView;
+use crate::service::backup::{BackupVerified, BackupView};
+use crate::service::enroll::{List, PrincipalView};
 use crate::service::grant::EndAsk;
 use crate::service::health::Readiness;
+use crate::service::incarnation::compare::{Comparison, ReconcileStatus};
+use crate::service::incarnation::settle::{DoneAsk, SettleAsk};
 use crate::service::session::{SessionAsk, SessionClosed};
 use crate::service::status::{KeySet, PublicKeys, Status};
 use crate::service::unseal::SealStatus;
@@ -159,6 +162,81 @@ pub(super) static OPERATIONS: &[Operation] = &[
         who: Who::Person,
         output: Some(shape::<Status>),
         ..GET
+    },
+    Operation {
+        id: "listBackups",
+        path: "/v1/sys/backups",
+        summary: "The backups in the folder of this server, newest first",
+        who: Who::Operator,
+        output: Some(shape::<List<BackupView>>),
+        problems: &["backup_failed"],
+        ..GET
+    },
+    Operation {
+        id: "createBackup",
+        path: "/v1/sys/backups",
+        summary: "Make a backup while everything goes on",
+        who: Who::Operator,
+        output: Some(shape::<BackupView>),
+        ok: 201,
+        problems: &["backup_failed", "integrity_failed"],
+        ..POST
+    },
+    Operation {
+        id: "verifyBackup",
+        path: "/v1/sys/backups/{name}/verify",
+        summary: "Restore a backup beside everything, open every secret in it, check its log, and throw it away",
+        who: Who::Operator,
+        output: Some(shape::<BackupVerified>),
+        problems: &["backup_failed", "backup_invalid", "not_found"],
+        ..POST
+    },
+    Operation {
+        id: "reconcileStatus",
+        path: "/v1/sys/reconcile",
+        summary: "Whether the database is being reconciled with the vendors, and why",
+        who: Who::Person,
+        output: Some(shape::<ReconcileStatus>),
+        ..GET
+    },
+    Operation {
+        id: "compareVendors",
+        path: "/v1/sys/reconcile/compare",
+        summary: "Ask every vendor for its keys, and show how they differ from what is known here",
+        who: Who::Operator,
+        output: Some(shape::<Comparison>),
+        problems: &["integrity_failed"],
+        ..POST
+    },
+    Operation {
+        id: "adoptKeys",
+        path: "/v1/sys/reconcile/adopt",
+        summary: "Put unknown keys on record, to be ended later; end here what is gone there",
+        who: Who::Operator,
+        input: Some(shape::<SettleAsk>),
+        output: Some(shape::<Comparison>),
+        problems: &["conflict", "integrity_failed"],
+        ..POST
+    },
+    Operation {
+        id: "revokeUnknownKeys",
+        path: "/v1/sys/reconcile/revoke-unknown",
+        summary: "End unknown keys at their vendors now; end here what is gone there",
+        who: Who::Operator,
+        input: Some(shape::<SettleAsk>),
+        output: Some(shape::<Comparison>),
+        problems: &["conflict", "integrity_failed"],
+        ..POST
+    },
+    Operation {
+        id: "endReconciling",
+        path: "/v1/sys/reconcile/done",
+        summary: "Say that the database agrees with the vendors; work goes on",
+        who: Who::Operator,
+        input: Some(shape::<DoneAsk>),
+        output: Some(shape::<ReconcileStatus>),
+        problems: &["conflict", "integrity_failed"],
+        ..POST
     },
     Operation {
         id: "openSession",

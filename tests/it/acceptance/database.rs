@@ -454,9 +454,10 @@ async fn a_log_that_was_cut_short_stays_sealed() {
     app.stop().await;
 }
 
-/// The whole database put back to an older state: the copy of the checkpoint outside is ahead of it.
+/// The whole database put back to an older state: what is known outside is ahead of it, and it does nothing before people
+/// compared it with the vendors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_was_put_back_stays_sealed() {
+async fn a_database_that_was_put_back_releases_nothing() {
     let app = numbered(TestApp::start().await).await.restart().await;
     let file = app.stage.data_dir.join("dekeys.db");
     let older = app.stage.data_dir.join("older.db");
@@ -472,9 +473,19 @@ async fn a_database_that_was_put_back_stays_sealed() {
                 let _gone = std::fs::remove_file(file.with_file_name(old));
             }
             std::fs::copy(&older, &file).unwrap();
+            // Also where there is no mark that tells it, the copied checkpoint does.
+            let mark = file.with_file_name("mark");
+            let known = std::fs::read_to_string(&mark).unwrap();
+            let mut json: Value = serde_json::from_str(&known).unwrap();
+            (json["epoch"], json["head"]) = (json!(0), json!(0));
+            std::fs::write(&mark, json.to_string()).unwrap();
         })
         .await;
-    stays_sealed(&app).await;
+    let app = unsealed(app).await;
+    assert!(app.stage.server.app.is_reconciling());
+    let body = json!({ "reference": READ });
+    let asked = send(&app.anyone(), Request::post(&["v1", "grants"]).json(&body)).await;
+    refused(&asked, 503, "reconciling");
     app.stop().await;
 }
 

@@ -114,6 +114,7 @@ impl Scene {
             }
             "createWebhook" => plain("", json!({ "url": "http://127.0.0.1:1/", "types": ["*"] })),
             "problem" => plain("vault_sealed", json!({})),
+            "verifyBackup" => plain("latest", json!({})),
             "unseal" | "beginRekey" | "confirmRekey" => plain("", json!({ "key": "A".repeat(43) })),
             "rotateKey" => plain("", json!({ "kind": "kek" })),
             "openSession" => plain("", json!({ "use": "sign" })),

@@ -97,6 +97,7 @@ fn readyz_has_the_same_names_and_strangers_learn_no_more_than_before() {
         { "name": "vault", "ok": true, "detail": "unsealed" },
         { "name": "audit", "ok": true, "detail": "no damage seen" },
         { "name": "clock", "ok": true, "detail": "runs forward" },
+        { "name": "history", "ok": true, "detail": "goes on" },
     ] });
     assert_eq!(public, expected);
     assert!(

@@ -14,6 +14,7 @@ use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::credit::Credit;
 use dekeys::model::event::Event;
 use dekeys::model::grant::{Asked, Grant, GrantItem, GrantState};
+use dekeys::model::incarnation::{Cause, Incarnation};
 use dekeys::model::instance::{Instance, Mode};
 use dekeys::model::lease::{Lease, LeaseState};
 use dekeys::model::payment::{Purchase, PurchaseState};
@@ -72,6 +73,18 @@ pub(super) fn instance() -> Instance {
         solo: true,
         created: NOW,
     }
+}
+
+pub(super) fn incarnation() -> Stored<Incarnation> {
+    stored(Incarnation {
+        id: IncarnationId::new(NOW, &Ids),
+        cause: Cause::Copied,
+        parent: Some(IncarnationId::new(NOW, &Ids)),
+        head: (7, [3; 32]),
+        begun: NOW,
+        reconciled: None,
+        payments_from: later(120),
+    })
 }
 
 pub(super) fn principal(named: &str, kind: PrincipalKind) -> Principal {
