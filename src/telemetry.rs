@@ -13,10 +13,9 @@ use std::io::IsTerminal as _;
 use tracing::Subscriber;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
@@ -75,7 +74,7 @@ where
         LogFormat::Json => false,
     };
     if text {
-        let fields = debug_fn(write_field).delimited(" ");
+        let fields = hide::TextWithoutTrace(write_field);
         let lines = lines.with_ansi(colour).fmt_fields(fields);
         Ok(Box::new(registry.with(lines.with_filter(filter))))
     } else {
@@ -90,9 +89,6 @@ where
 }
 
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    if hide::is_hidden(field.name()) {
-        return Ok(());
-    }
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
     }
@@ -196,7 +192,7 @@ mod tests {
             tracing::info!(count = 3, "hello");
         };
         for (format, told) in [
-            (LogFormat::Text, "request=req_1"),
+            (LogFormat::Text, "request{request=\"req_1\"}"),
             (LogFormat::Json, "\"request\":\"req_1\""),
         ] {
             let line = logged(format, false, "info", say);

@@ -110,7 +110,12 @@ async fn a_lost_instance_comes_back(app: TestApp, into: Option<&Database>) {
     assert_eq!(verified["secrets"], json!(5), "{verified}");
     assert!(verified["events"].as_i64().unwrap() > 5 && verified["age"].as_i64().unwrap() < 300);
     let (_, unknown) = live(&app).await;
-    let before = app.stage.vendor.calls().len();
+    // The first instance goes on, and its reaper reads the list.
+    let asked = || {
+        let calls = app.stage.vendor.calls();
+        calls.iter().filter(|call| call.op != "list").count()
+    };
+    let before = asked();
 
     let (second, restored) = Box::pin(Second::from(&app, &file, into)).await;
     assert_eq!(
@@ -132,11 +137,7 @@ async fn a_lost_instance_comes_back(app: TestApp, into: Option<&Database>) {
     resolve(&second.prim(&app), &pinned(&bought.token, stage::PRIM), READ)
         .await
         .is(503, "reconciling");
-    assert_eq!(
-        app.stage.vendor.calls().len(),
-        before,
-        "nothing was asked of the vendor"
-    );
+    assert_eq!(asked(), before, "nothing was asked of the vendor");
 
     let compared = post(&operator, &["v1", "sys", "reconcile", "compare"]).await.good();
     let compared = &compared["data"][0];

@@ -649,6 +649,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/leases/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Count the leases of a principal, a vendor, a prefix or a grant; end them once the count is confirmed
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["revokeLeases"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/leases/{id}": {
         parameters: {
             query?: never;
@@ -723,6 +743,106 @@ export interface paths {
         get: operations["listOffers"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orphans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Keys that a vendor lists and that nobody here accounts for
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["listOrphans"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/orphans/{id}/decide": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a reported orphan ended at the vendor, or let it stay
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["decideOrphan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Payments, and where each stands
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["listPayments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One payment
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["showPayment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/payments/{id}/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say what became of a payment whose outcome nobody else tells
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["resolvePayment"];
         delete?: never;
         options?: never;
         head?: never;
@@ -997,6 +1117,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/sys/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The backups in the folder of this server, newest first
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["listBackups"];
+        put?: never;
+        /**
+         * Make a backup while everything goes on
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["createBackup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/backups/{name}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore a backup beside everything, open every secret in it, check its log, and throw it away
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["verifyBackup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sys/keys": {
         parameters: {
             query?: never;
@@ -1031,6 +1195,106 @@ export interface paths {
          * @description Who: an operator, by signature or session.
          */
         post: operations["rotateKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/reconcile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the database is being reconciled with the vendors, and why
+         * @description Who: a human or operator, by signature or session.
+         */
+        get: operations["reconcileStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/reconcile/adopt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put unknown keys on record, to be ended later; end here what is gone there
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["adoptKeys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/reconcile/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask every vendor for its keys, and show how they differ from what is known here
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["compareVendors"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/reconcile/done": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say that the database agrees with the vendors; work goes on
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["endReconciling"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sys/reconcile/revoke-unknown": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End unknown keys at their vendors now; end here what is gone there
+         * @description Who: an operator, by signature or session.
+         */
+        post: operations["revokeUnknownKeys"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1532,6 +1796,74 @@ export interface components {
             /** @description The proposed file, for a policy. */
             text?: string | null;
         };
+        /** @description A backup that was restored to be tried. */
+        BackupVerified: {
+            /**
+             * Format: int64
+             * @description How old it is, in seconds: what happened since is not in it.
+             */
+            age: number;
+            /** @description When it was begun. */
+            created: components["schemas"]["Timestamp"];
+            /**
+             * Format: int64
+             * @description Events whose chain, tree and checkpoint are sound.
+             */
+            events: number;
+            /** @description The file's name. */
+            name: string;
+            /** @description Always `backup_verification`. */
+            object: string;
+            /**
+             * Format: uint64
+             * @description Rows of all tables.
+             */
+            rows: number;
+            /**
+             * Format: int64
+             * @description Sealed values that opened.
+             */
+            secrets: number;
+        };
+        /** @description A backup in the folder. */
+        BackupView: {
+            /**
+             * Format: uint64
+             * @description Bytes of the file.
+             */
+            bytes: number;
+            /** @description When it was begun; `None` for a file whose head cannot be read. */
+            created?: components["schemas"]["Timestamp"] | null;
+            /** @description The instance. */
+            instance?: string | null;
+            /**
+             * Format: int64
+             * @description The state of the tables.
+             */
+            migration?: number | null;
+            /** @description The file's name. */
+            name: string;
+            /** @description Always `backup`. */
+            object: string;
+            /** @description Why the file is none. */
+            trouble?: string | null;
+        };
+        /** @description A breaker as operators see it. */
+        BreakerView: {
+            /**
+             * Format: uint32
+             * @description Calls in a row that failed.
+             */
+            failures: number;
+            /** @description Since when it is left alone. */
+            since?: components["schemas"]["Timestamp"] | null;
+            /** @description `closed`: the vendor is called. `open`: it is left alone. `trial`: one call finds out. */
+            state: string;
+            /** @description What it did last. */
+            trouble?: string | null;
+            /** @description When it is called again. */
+            until?: components["schemas"]["Timestamp"] | null;
+        };
         /** @description A request for a grant. */
         BuyAsk: {
             /**
@@ -1567,6 +1899,8 @@ export interface components {
             /** @description For how long; the policy's longest if absent. */
             ttl?: components["schemas"]["Ttl"] | null;
         };
+        /** @description Why a history began. */
+        Cause: "init" | "copied" | "rolled_back" | "restored";
         /** @description One change. */
         Change: {
             /** @description Whether more becomes possible. */
@@ -1603,6 +1937,40 @@ export interface components {
              */
             size: number;
         };
+        /** @description What one root credential showed. */
+        Compared: {
+            /**
+             * Format: uint
+             * @description Keys of other instances. They are never touched.
+             */
+            foreign: number;
+            /** @description Keys that live by what is known here, and are gone there. */
+            gone: components["schemas"]["GoneKey"][];
+            /**
+             * Format: uint
+             * @description Keys that live there and are known here.
+             */
+            matching: number;
+            /** @description The root credential. */
+            root: components["schemas"]["RootId"];
+            /** @description `compared`; `no_list` where the vendor shows none; `unreachable` when it did not answer or refused. */
+            state: string;
+            /** @description Why it is unreachable, in safe words. */
+            trouble?: string | null;
+            /** @description Keys that live there under a name of this instance, and are not known here. */
+            unknown: components["schemas"]["UnknownKey"][];
+            /** @description The vendor. */
+            vendor: components["schemas"]["Name"];
+        };
+        /** @description What the vendors have against what is known here. */
+        Comparison: {
+            /** @description One for each root credential. */
+            data: components["schemas"]["Compared"][];
+            /** @description Always `comparison`. */
+            object: string;
+            /** @description Whether the database is being reconciled. */
+            reconciling: boolean;
+        };
         CredentialId: string;
         /** @description A credential as operators see it. It never holds the key. */
         CredentialView: {
@@ -1637,9 +2005,18 @@ export interface components {
             vendor: components["schemas"]["Name"];
             /** @description Its id there. */
             vendor_key_id?: string | null;
-            /** @description Its name there. */
+            /** @description Its name there; empty where keys have none. */
             vendor_name: string;
         };
+        /** @description A decision about an orphan. */
+        DecideAsk: {
+            /** @description What becomes of it. */
+            decision: components["schemas"]["Decision"];
+            /** @description Why, for the record. */
+            reason?: string | null;
+        };
+        /** @description What an operator decides about an orphan. */
+        Decision: "revoke" | "dismiss";
         DeliveryId: string;
         /** @description Where a delivery stands. */
         DeliveryState: "pending" | "delivered" | "failed";
@@ -1687,6 +2064,14 @@ export interface components {
             unified: string;
         };
         Digest: string;
+        /** @description That the database agrees with the vendors. */
+        DoneAsk: {
+            /**
+             * @description Go on although a vendor could not be listed: keys there stay unknown.
+             * @default false
+             */
+            accept_unreachable: boolean;
+        };
         /** @description A key that is rotated from time to time, and when. */
         DueView: {
             /** @description When it was made. */
@@ -1888,6 +2273,15 @@ export interface components {
             /** @description Types, separated by commas: `lease.created`, `lease.*`; all if absent. */
             types?: string | null;
         };
+        /** @description A key that is gone at the vendor. */
+        GoneKey: {
+            /** @description The credential. */
+            credential: components["schemas"]["CredentialId"];
+            /** @description When it would have been ended. */
+            expires: components["schemas"]["Timestamp"];
+            /** @description The vendor's id of it. */
+            vendor_key_id: string;
+        };
         GrantId: string;
         /** @description One thing a grant allows: scopes at a vendor, under the grant's policy version. */
         GrantItem: {
@@ -2035,6 +2429,27 @@ export interface components {
              */
             to_reseal: number;
         };
+        /** @description How it stands with the keys at a vendor. */
+        KeysView: {
+            /** @description Whether the vendor is called, or left alone for a while. As this process has it. */
+            breaker: components["schemas"]["BreakerView"];
+            /** @description When the vendor's list was last compared with what is on record. */
+            compared?: components["schemas"]["Timestamp"] | null;
+            /** @description When the next one is due. */
+            compared_next?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description How many keys of this instance it held.
+             */
+            listed: number;
+            /**
+             * Format: int64
+             * @description Keys that nobody accounts for, and that wait for somebody's decision.
+             */
+            orphans: number;
+            /** @description Why the last comparison failed, if it did. */
+            trouble?: string | null;
+        };
         /** @description A key the prim holds already. */
         Known: {
             /** @description Its lease. */
@@ -2086,7 +2501,7 @@ export interface components {
         /** @description A page of a list. */
         List: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["Offer"][];
+            data: components["schemas"]["BackupView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2101,7 +2516,7 @@ export interface components {
         /** @description A page of a list. */
         List10: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["EventView"][];
+            data: components["schemas"]["VendorView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2116,7 +2531,7 @@ export interface components {
         /** @description A page of a list. */
         List11: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["WebhookView"][];
+            data: components["schemas"]["DueView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2130,6 +2545,51 @@ export interface components {
         };
         /** @description A page of a list. */
         List12: {
+            /** @description The entries, newest first. */
+            data: components["schemas"]["PrincipalView"][];
+            /** @description Whether older ones follow. */
+            has_more: boolean;
+            /** @description Always `list`. */
+            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
+        };
+        /** @description A page of a list. */
+        List13: {
+            /** @description The entries, newest first. */
+            data: components["schemas"]["EventView"][];
+            /** @description Whether older ones follow. */
+            has_more: boolean;
+            /** @description Always `list`. */
+            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
+        };
+        /** @description A page of a list. */
+        List14: {
+            /** @description The entries, newest first. */
+            data: components["schemas"]["WebhookView"][];
+            /** @description Whether older ones follow. */
+            has_more: boolean;
+            /** @description Always `list`. */
+            object: string;
+            /**
+             * Format: uint
+             * @description How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+             *     `security.forged_row` tells of it. Absent when there are none.
+             */
+            omitted?: number;
+        };
+        /** @description A page of a list. */
+        List15: {
             /** @description The entries, newest first. */
             data: components["schemas"]["DeliveryView"][];
             /** @description Whether older ones follow. */
@@ -2146,7 +2606,7 @@ export interface components {
         /** @description A page of a list. */
         List2: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["GrantView"][];
+            data: components["schemas"]["Offer"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2161,7 +2621,7 @@ export interface components {
         /** @description A page of a list. */
         List3: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["LeaseView"][];
+            data: components["schemas"]["GrantView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2176,7 +2636,7 @@ export interface components {
         /** @description A page of a list. */
         List4: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["CredentialView"][];
+            data: components["schemas"]["LeaseView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2191,7 +2651,7 @@ export interface components {
         /** @description A page of a list. */
         List5: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["PolicyView"][];
+            data: components["schemas"]["CredentialView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2206,7 +2666,7 @@ export interface components {
         /** @description A page of a list. */
         List6: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["ApprovalView"][];
+            data: components["schemas"]["OrphanView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2221,7 +2681,7 @@ export interface components {
         /** @description A page of a list. */
         List7: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["VendorView"][];
+            data: components["schemas"]["PaymentView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2236,7 +2696,7 @@ export interface components {
         /** @description A page of a list. */
         List8: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["DueView"][];
+            data: components["schemas"]["PolicyView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2251,7 +2711,7 @@ export interface components {
         /** @description A page of a list. */
         List9: {
             /** @description The entries, newest first. */
-            data: components["schemas"]["PrincipalView"][];
+            data: components["schemas"]["ApprovalView"][];
             /** @description Whether older ones follow. */
             has_more: boolean;
             /** @description Always `list`. */
@@ -2310,8 +2770,61 @@ export interface components {
             /** @description What to ask for. */
             reference: components["schemas"]["Reference"];
         };
+        OrphanId: string;
+        /** @description Where an orphan stands. */
+        OrphanState: "revoking" | "reported" | "gone" | "dismissed";
+        /** @description A key at a vendor that nobody here accounts for. It never holds the key. */
+        OrphanView: {
+            /**
+             * Format: int64
+             * @description Tries to end it.
+             */
+            attempt: number;
+            /** @description The credential whose name it bears, or in whose making it appeared. */
+            credential?: components["schemas"]["CredentialId"] | null;
+            /** @description When it was found. */
+            found: components["schemas"]["Timestamp"];
+            /** @description The id. */
+            id: components["schemas"]["OrphanId"];
+            /** @description Whether this instance is live. */
+            livemode: boolean;
+            /** @description When it is tried next. */
+            next_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Always `orphan`. */
+            object: string;
+            /** @description Why it is one. */
+            reason: components["schemas"]["Reason"];
+            /** @description When the vendor listed it last. */
+            seen: components["schemas"]["Timestamp"];
+            /** @description Whether dekeys ends it, people decide, or it is over. */
+            state: components["schemas"]["OrphanState"];
+            /** @description The last trouble. */
+            trouble?: string | null;
+            /** @description The vendor that lists it. */
+            vendor: components["schemas"]["Name"];
+            /** @description Its id there. */
+            vendor_key_id: string;
+            /** @description Its name there; empty where keys have none. */
+            vendor_name: string;
+        };
+        /** @description Which orphans. */
+        OrphansAsk: {
+            /**
+             * Format: int64
+             * @description 1 to 100; 20 if absent.
+             */
+            limit?: number | null;
+            /** @description The id after which to go on. */
+            starting_after?: string | null;
+            /** @description In this state only; those that are open if absent. */
+            state?: components["schemas"]["OrphanState"] | null;
+            /** @description At this vendor only. */
+            vendor?: components["schemas"]["Name"] | null;
+        };
         /** @description What dekeys found and did. */
         Outcome: "alive" | "replaced" | "ended" | "unknown";
+        /** @description What became of a payment. */
+        Outcome2: "settled" | "not_settled";
         /** @description Which page of a list. */
         PageAsk: {
             /**
@@ -2332,6 +2845,51 @@ export interface components {
             scope?: components["schemas"]["Scope"] | null;
             /** @description Whether the request may become a `WebSocket` (RFC 6455). */
             websocket?: boolean;
+        };
+        /** @description A payment: one authorization, from its claim to its end. */
+        PaymentView: {
+            /** @description Atomic units. */
+            amount: string;
+            /** @description The token's contract. */
+            asset: string;
+            /** @description When it was claimed. */
+            created: components["schemas"]["Timestamp"];
+            /** @description The grant it pays for. */
+            grant: components["schemas"]["GrantId"];
+            /** @description The id. */
+            id: components["schemas"]["PurchaseId"];
+            /** @description Whether this instance is live. */
+            livemode: boolean;
+            /** @description When dekeys looks again. */
+            next_look?: components["schemas"]["Timestamp"] | null;
+            /** @description The authorization's nonce: what to look for on the chain. */
+            nonce: string;
+            /** @description Always `payment`. */
+            object: string;
+            /** @description The account that is paid. */
+            pay_to: string;
+            /** @description CAIP-10 account that pays. */
+            payer: string;
+            /** @description Where it stands; `settling` is the one whose outcome is not known. */
+            state: components["schemas"]["PurchaseState"];
+            /** @description The settlement's transaction. */
+            transaction?: string | null;
+            /** @description The last trouble. */
+            trouble?: string | null;
+            /** @description When the authorization ends. */
+            valid_before: components["schemas"]["Timestamp"];
+        };
+        /** @description Which payments. */
+        PaymentsAsk: {
+            /**
+             * Format: int64
+             * @description 1 to 100; 20 if absent.
+             */
+            limit?: number | null;
+            /** @description The id after which to go on. */
+            starting_after?: string | null;
+            /** @description Only those in this state. */
+            state?: components["schemas"]["PurchaseState"] | null;
         };
         /** @description Where a version stands. A version that waits for approval exists only in its approval request. */
         PolicyState: "active" | "replaced";
@@ -2509,6 +3067,9 @@ export interface components {
             /** @description The key that signs webhooks: `v1a` of Standard Webhooks, and RFC 9421. */
             webhooks?: components["schemas"]["PublicKey"] | null;
         };
+        PurchaseId: string;
+        /** @description Where a purchase stands. */
+        PurchaseState: "claimed" | "settling" | "paid" | "provisioning" | "settled" | "credited" | "released" | "refused";
         /** @description Whether this instance can serve. */
         Readiness: {
             /** @description The checks. */
@@ -2518,7 +3079,24 @@ export interface components {
             /** @description It can. */
             ready: boolean;
         };
+        /** @description Why a key is an orphan. */
+        Reason: "double" | "still_listed" | "unknown_name" | "other_incarnation" | "appeared";
         ReceiptId: string;
+        /** @description How the present history stands. */
+        ReconcileStatus: {
+            /** @description When. */
+            begun: components["schemas"]["Timestamp"];
+            /** @description Why it began. */
+            cause: components["schemas"]["Cause"];
+            /** @description The present incarnation. */
+            incarnation: components["schemas"]["IncarnationId"];
+            /** @description Always `reconcile_status`. */
+            object: string;
+            /** @description Payments are taken from then on. */
+            payments_from: components["schemas"]["Timestamp"];
+            /** @description Nothing is released, made or ended before an operator said that the database agrees with the vendors. */
+            reconciling: boolean;
+        };
         /** @example dk://openai/chat:write */
         Reference: string;
         /** @description How much longer. */
@@ -2554,6 +3132,15 @@ export interface components {
             version: number;
         };
         RequestId: string;
+        /** @description What people found out about a payment whose outcome is not known. */
+        ResolveAsk: {
+            /** @description What became of it. */
+            outcome: components["schemas"]["Outcome2"];
+            /** @description For the record. */
+            reason?: string | null;
+            /** @description The transaction that moved the money; needed for `settled`. */
+            transaction?: string | null;
+        };
         /** @description One thing to resolve. */
         ResolveItem: {
             /** @description What the prim still has: unchanged, it is not sent again. */
@@ -2638,6 +3225,51 @@ export interface components {
             /** @description Always `revocations`. */
             object: string;
         };
+        /** @description Which leases to end. At least one; several must all hold. */
+        RevokeLeasesAsk: {
+            /**
+             * Format: int64
+             * @description How many they are, as the answer without this said. Without it nothing is ended.
+             */
+            expected_count?: number | null;
+            /** @description Those of a grant. */
+            grant?: components["schemas"]["GrantId"] | null;
+            /** @description Those whose vendor, or `vendor/scope`, begins so: `open`, `openai/chat:`. */
+            prefix?: string | null;
+            /** @description Those that a principal holds as a prim, and those under its grants: its id or name. */
+            principal?: string | null;
+            /** @description Why, for the record. */
+            reason?: string | null;
+            /** @description Those at a vendor. */
+            vendor?: components["schemas"]["Name"] | null;
+        };
+        /** @description How many leases that are, and whether they were ended. */
+        RevokedLeases: {
+            /** @description All keys are known to be dead. */
+            confirmed: boolean;
+            /**
+             * Format: int64
+             * @description How many leases.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Keys to be ended at their vendors.
+             */
+            credentials: number;
+            /** @description Always `lease_revocation`. */
+            object: string;
+            /**
+             * @description `counted`: nothing was ended. `revoking`: ended here, not all keys are known to be dead at their vendors.
+             *     `revoked`: all are.
+             */
+            state: string;
+            /** @description How many at each vendor. */
+            vendors: {
+                [key: string]: number;
+            };
+        };
+        RootId: string;
         /** @description How a key is to be rotated. */
         RotateAsk: {
             /**
@@ -2725,6 +3357,13 @@ export interface components {
         };
         /** @description What kind of session to open. */
         SessionUse: "sign" | "login";
+        /** @description What to do about keys that are not known here. */
+        SettleAsk: {
+            /** @description Adopted keys are ended after this span, `1h` if absent, at most a day: whoever holds one may finish. */
+            keep?: components["schemas"]["Ttl"] | null;
+            /** @description At this vendor only. */
+            vendor?: components["schemas"]["Name"] | null;
+        };
         /** @description One key that signs. */
         SigningKeyView: {
             /** @description When it was made. */
@@ -2801,14 +3440,26 @@ export interface components {
             oldest_approval?: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
+             * @description Keys that a vendor lists, that nobody here accounts for, and that wait for somebody's decision.
+             */
+            orphans: number;
+            /**
+             * Format: int64
              * @description Approvals that wait.
              */
             pending_approvals: number;
+            /** @description Nothing is released, made or ended before an operator has compared the database with the vendors. */
+            reconciling: boolean;
             /**
              * Format: int64
              * @description Keys whose revocation is not confirmed.
              */
             revocation_failed: number;
+            /**
+             * Format: int64
+             * @description Keys that are being ended at their vendors.
+             */
+            revoking: number;
             /** @description Whether the vault is sealed. */
             sealed: boolean;
             /** @description One person may approve their own requests. */
@@ -2850,6 +3501,13 @@ export interface components {
          * @example 30s
          */
         Ttl: string;
+        /** @description A key that nobody here knows. */
+        UnknownKey: {
+            /** @description Its name there. */
+            name: string;
+            /** @description The vendor's id of it. */
+            vendor_key_id: string;
+        };
         /** @description Whether a connected vendor answers as it should. */
         VendorTest: {
             /** @description `vendor_not_connected` when there is nothing to ask it with. */
@@ -2880,6 +3538,8 @@ export interface components {
             evidence: string;
             /** @description Hosts it may reach. */
             hosts: string[];
+            /** @description How it stands with the keys there; for operators and humans, of a connected vendor. */
+            keys?: components["schemas"]["KeysView"] | null;
             /** @description The digest of the manifest: the pinned one when connected. */
             manifest: components["schemas"]["Digest"];
             /** @description The vendor. */
@@ -3063,7 +3723,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3173,7 +3833,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3283,7 +3943,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3391,7 +4051,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3499,7 +4159,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3607,7 +4267,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3715,7 +4375,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3823,7 +4483,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3931,7 +4591,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4050,7 +4710,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4187,7 +4847,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4226,7 +4886,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List6"];
+                    "application/json": components["schemas"]["List9"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -4301,7 +4961,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4422,7 +5082,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4552,7 +5212,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4695,7 +5355,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded, vendor_unavailable */
+            /** @description vault_sealed, reconciling, overloaded, vendor_unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4814,7 +5474,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4855,7 +5515,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List10"];
+                    "application/json": components["schemas"]["List13"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -4930,7 +5590,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5051,7 +5711,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5161,7 +5821,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5199,7 +5859,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List4"];
+                    "application/json": components["schemas"]["List5"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -5274,7 +5934,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5395,7 +6055,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5538,7 +6198,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5668,7 +6328,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5794,7 +6454,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5832,7 +6492,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List2"];
+                    "application/json": components["schemas"]["List3"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -5907,7 +6567,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6085,7 +6745,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded, payment_unavailable, vendor_unavailable */
+            /** @description vault_sealed, reconciling, overloaded, payment_unavailable, vendor_unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6206,7 +6866,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6349,7 +7009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6483,7 +7143,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6618,7 +7278,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6728,7 +7388,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6766,7 +7426,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List3"];
+                    "application/json": components["schemas"]["List4"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -6841,7 +7501,139 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeLeases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RevokeLeasesAsk"];
+            };
+        };
+        responses: {
+            /** @description Count the leases of a principal, a vendor, a prefix or a grant; end them once the count is confirmed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevokedLeases"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description count_changed */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6962,7 +7754,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7105,7 +7897,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded, vendor_unavailable */
+            /** @description vault_sealed, reconciling, overloaded, vendor_unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7230,7 +8022,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7265,7 +8057,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List"];
+                    "application/json": components["schemas"]["List2"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -7340,7 +8132,625 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listOrphans: {
+        parameters: {
+            query?: {
+                limit?: number | null;
+                starting_after?: string | null;
+                state?: components["schemas"]["OrphanState"] | null;
+                vendor?: components["schemas"]["Name"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Keys that a vendor lists and that nobody here accounts for */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List6"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    decideOrphan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DecideAsk"];
+            };
+        };
+        responses: {
+            /** @description Have a reported orphan ended at the vendor, or let it stay */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrphanView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listPayments: {
+        parameters: {
+            query?: {
+                limit?: number | null;
+                starting_after?: string | null;
+                state?: components["schemas"]["PurchaseState"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Payments, and where each stands */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List7"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showPayment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One payment */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resolvePayment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResolveAsk"];
+            };
+        };
+        responses: {
+            /** @description Say what became of a payment whose outcome nobody else tells */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaymentView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7375,7 +8785,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List5"];
+                    "application/json": components["schemas"]["List8"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -7450,7 +8860,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7573,7 +8983,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7705,7 +9115,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7828,7 +9238,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7971,7 +9381,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8009,7 +9419,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List9"];
+                    "application/json": components["schemas"]["List12"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -8084,7 +9494,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8207,7 +9617,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8328,7 +9738,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8462,7 +9872,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8583,7 +9993,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8748,7 +10158,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded, vendor_unavailable */
+            /** @description vault_sealed, reconciling, overloaded, vendor_unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8869,7 +10279,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8904,7 +10314,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List8"];
+                    "application/json": components["schemas"]["List11"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -8979,7 +10389,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9102,7 +10512,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9221,7 +10631,348 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listBackups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The backups in the folder of this server, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded, backup_failed */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createBackup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Make a backup while everything goes on */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupView"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded, backup_failed */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    verifyBackup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Restore a backup beside everything, open every secret in it, check its log, and throw it away */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupVerified"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request, backup_invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded, backup_failed */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9331,7 +11082,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9445,7 +11196,596 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reconcileStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whether the database is being reconciled with the vendors, and why */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReconcileStatus"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    adoptKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SettleAsk"];
+            };
+        };
+        responses: {
+            /** @description Put unknown keys on record, to be ended later; end here what is gone there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compareVendors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Ask every vendor for its keys, and show how they differ from what is known here */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    endReconciling: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DoneAsk"];
+            };
+        };
+        responses: {
+            /** @description Say that the database agrees with the vendors; work goes on */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReconcileStatus"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeUnknownKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SettleAsk"];
+            };
+        };
+        responses: {
+            /** @description End unknown keys at their vendors now; end here what is gone there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal, integrity_failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9586,7 +11926,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9705,7 +12045,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9846,7 +12186,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9960,7 +12300,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10070,7 +12410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10180,7 +12520,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10321,7 +12661,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10462,7 +12802,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10584,7 +12924,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10715,7 +13055,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10750,7 +13090,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List7"];
+                    "application/json": components["schemas"]["List10"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -10825,7 +13165,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10946,7 +13286,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11082,7 +13422,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11232,7 +13572,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11353,7 +13693,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11391,7 +13731,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List11"];
+                    "application/json": components["schemas"]["List14"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -11466,7 +13806,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11591,7 +13931,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11712,7 +14052,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11833,7 +14173,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11873,7 +14213,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List12"];
+                    "application/json": components["schemas"]["List15"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */
@@ -11957,7 +14297,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12087,7 +14427,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12210,7 +14550,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12340,7 +14680,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12450,7 +14790,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description vault_sealed, overloaded */
+            /** @description vault_sealed, reconciling, overloaded */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -15,6 +15,12 @@ Where a request stands.
 """
 
 
+Cause: TypeAlias = Literal['init', 'copied', 'rolled_back', 'restored']
+"""
+Why a history began.
+"""
+
+
 class CheckpointView(TypedDict):
     """
     The signed state of the log.
@@ -41,6 +47,12 @@ class CheckpointView(TypedDict):
 CredentialId: TypeAlias = str
 
 
+Decision: TypeAlias = Literal['revoke', 'dismiss']
+"""
+What an operator decides about an orphan.
+"""
+
+
 DeliveryId: TypeAlias = str
 
 
@@ -51,6 +63,17 @@ Where a delivery stands.
 
 
 Digest: TypeAlias = str
+
+
+class DoneAsk(TypedDict, closed=True):
+    """
+    That the database agrees with the vendors.
+    """
+
+    accept_unreachable: NotRequired[bool]
+    """
+    Go on although a vendor could not be listed: keys there stay unknown.
+    """
 
 
 Effect: TypeAlias = Literal['wider', 'narrower', 'other']
@@ -308,7 +331,7 @@ How a check ended.
 """
 
 
-class List10(TypedDict):
+class List13(TypedDict):
     """
     A page of a list.
     """
@@ -347,9 +370,47 @@ Money: TypeAlias = str
 Name: TypeAlias = str
 
 
+OrphanId: TypeAlias = str
+
+
+OrphanState: TypeAlias = Literal['revoking', 'reported', 'gone', 'dismissed']
+"""
+Where an orphan stands.
+"""
+
+
+class OrphansAsk(TypedDict, closed=True):
+    """
+    Which orphans.
+    """
+
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent.
+    """
+    starting_after: NotRequired[str | None]
+    """
+    The id after which to go on.
+    """
+    state: NotRequired[OrphanState | None]
+    """
+    In this state only; those that are open if absent.
+    """
+    vendor: NotRequired[Name | None]
+    """
+    At this vendor only.
+    """
+
+
 Outcome: TypeAlias = Literal['alive', 'replaced', 'ended', 'unknown']
 """
 What dekeys found and did.
+"""
+
+
+Outcome2: TypeAlias = Literal['settled', 'not_settled']
+"""
+What became of a payment.
 """
 
 
@@ -475,6 +536,21 @@ class ProposeAsk(TypedDict, closed=True):
 PublicKey: TypeAlias = str
 
 
+PurchaseId: TypeAlias = str
+
+
+PurchaseState: TypeAlias = Literal['claimed', 'settling', 'paid', 'provisioning', 'settled', 'credited', 'released', 'refused']
+"""
+Where a purchase stands.
+"""
+
+
+Reason: TypeAlias = Literal['double', 'still_listed', 'unknown_name', 'other_incarnation', 'appeared']
+"""
+Why a key is an orphan.
+"""
+
+
 ReceiptId: TypeAlias = str
 
 
@@ -497,6 +573,91 @@ class ReportAsk(TypedDict, closed=True):
 
 
 RequestId: TypeAlias = str
+
+
+class ResolveAsk(TypedDict, closed=True):
+    """
+    What people found out about a payment whose outcome is not known.
+    """
+
+    outcome: Outcome2
+    """
+    What became of it.
+    """
+    reason: NotRequired[str | None]
+    """
+    For the record.
+    """
+    transaction: NotRequired[str | None]
+    """
+    The transaction that moved the money; needed for `settled`.
+    """
+
+
+class RevokeLeasesAsk(TypedDict, closed=True):
+    """
+    Which leases to end. At least one; several must all hold.
+    """
+
+    expected_count: NotRequired[int | None]
+    """
+    How many they are, as the answer without this said. Without it nothing is ended.
+    """
+    grant: NotRequired[GrantId | None]
+    """
+    Those of a grant.
+    """
+    prefix: NotRequired[str | None]
+    """
+    Those whose vendor, or `vendor/scope`, begins so: `open`, `openai/chat:`.
+    """
+    principal: NotRequired[str | None]
+    """
+    Those that a principal holds as a prim, and those under its grants: its id or name.
+    """
+    reason: NotRequired[str | None]
+    """
+    Why, for the record.
+    """
+    vendor: NotRequired[Name | None]
+    """
+    Those at a vendor.
+    """
+
+
+class RevokedLeases(TypedDict):
+    """
+    How many leases that are, and whether they were ended.
+    """
+
+    confirmed: bool
+    """
+    All keys are known to be dead.
+    """
+    count: int
+    """
+    How many leases.
+    """
+    credentials: int
+    """
+    Keys to be ended at their vendors.
+    """
+    object: str
+    """
+    Always `lease_revocation`.
+    """
+    state: str
+    """
+    `counted`: nothing was ended. `revoking`: ended here, not all keys are known to be dead at their vendors.
+    `revoked`: all are.
+    """
+    vendors: dict[str, int]
+    """
+    How many at each vendor.
+    """
+
+
+RootId: TypeAlias = str
 
 
 class RotateAsk2(TypedDict, closed=True):
@@ -612,6 +773,21 @@ class TokenRoot(TypedDict):
 
 
 Ttl: TypeAlias = str
+
+
+class UnknownKey(TypedDict):
+    """
+    A key that nobody here knows.
+    """
+
+    name: str
+    """
+    Its name there.
+    """
+    vendor_key_id: str
+    """
+    The vendor's id of it.
+    """
 
 
 class VendorTest(TypedDict):
@@ -915,6 +1091,103 @@ class V1WebhooksIdRotateSecretPostResponse(WebhookView):
     secret: str
 
 
+class BackupVerified(TypedDict):
+    """
+    A backup that was restored to be tried.
+    """
+
+    age: int
+    """
+    How old it is, in seconds: what happened since is not in it.
+    """
+    created: Timestamp
+    """
+    When it was begun.
+    """
+    events: int
+    """
+    Events whose chain, tree and checkpoint are sound.
+    """
+    name: str
+    """
+    The file's name.
+    """
+    object: str
+    """
+    Always `backup_verification`.
+    """
+    rows: int
+    """
+    Rows of all tables.
+    """
+    secrets: int
+    """
+    Sealed values that opened.
+    """
+
+
+class BackupView(TypedDict):
+    """
+    A backup in the folder.
+    """
+
+    bytes: int
+    """
+    Bytes of the file.
+    """
+    created: NotRequired[Timestamp | None]
+    """
+    When it was begun; `None` for a file whose head cannot be read.
+    """
+    instance: NotRequired[str | None]
+    """
+    The instance.
+    """
+    migration: NotRequired[int | None]
+    """
+    The state of the tables.
+    """
+    name: str
+    """
+    The file's name.
+    """
+    object: str
+    """
+    Always `backup`.
+    """
+    trouble: NotRequired[str | None]
+    """
+    Why the file is none.
+    """
+
+
+class BreakerView(TypedDict):
+    """
+    A breaker as operators see it.
+    """
+
+    failures: int
+    """
+    Calls in a row that failed.
+    """
+    since: NotRequired[Timestamp | None]
+    """
+    Since when it is left alone.
+    """
+    state: str
+    """
+    `closed`: the vendor is called. `open`: it is left alone. `trial`: one call finds out.
+    """
+    trouble: NotRequired[str | None]
+    """
+    What it did last.
+    """
+    until: NotRequired[Timestamp | None]
+    """
+    When it is called again.
+    """
+
+
 class BuyAsk(TypedDict, closed=True):
     """
     A request for a grant.
@@ -1064,7 +1337,22 @@ class CredentialView(TypedDict):
     """
     vendor_name: str
     """
-    Its name there.
+    Its name there; empty where keys have none.
+    """
+
+
+class DecideAsk(TypedDict, closed=True):
+    """
+    A decision about an orphan.
+    """
+
+    decision: Decision
+    """
+    What becomes of it.
+    """
+    reason: NotRequired[str | None]
+    """
+    Why, for the record.
     """
 
 
@@ -1278,6 +1566,25 @@ class ExplainAsk(TypedDict, closed=True):
     """
 
 
+class GoneKey(TypedDict):
+    """
+    A key that is gone at the vendor.
+    """
+
+    credential: CredentialId
+    """
+    The credential.
+    """
+    expires: Timestamp
+    """
+    When it would have been ended.
+    """
+    vendor_key_id: str
+    """
+    The vendor's id of it.
+    """
+
+
 class GrantItem(TypedDict):
     """
     One thing a grant allows: scopes at a vendor, under the grant's policy version.
@@ -1386,6 +1693,37 @@ class Introspection(TypedDict):
     """
 
 
+class KeysView(TypedDict):
+    """
+    How it stands with the keys at a vendor.
+    """
+
+    breaker: BreakerView
+    """
+    Whether the vendor is called, or left alone for a while. As this process has it.
+    """
+    compared: NotRequired[Timestamp | None]
+    """
+    When the vendor's list was last compared with what is on record.
+    """
+    compared_next: NotRequired[Timestamp | None]
+    """
+    When the next one is due.
+    """
+    listed: int
+    """
+    How many keys of this instance it held.
+    """
+    orphans: int
+    """
+    Keys that nobody accounts for, and that wait for somebody's decision.
+    """
+    trouble: NotRequired[str | None]
+    """
+    Why the last comparison failed, if it did.
+    """
+
+
 class Known(TypedDict, closed=True):
     """
     A key the prim holds already.
@@ -1460,7 +1798,55 @@ class LeaseView(TypedDict):
     """
 
 
+class List(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[BackupView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
 class List11(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[DueView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List14(TypedDict):
     """
     A page of a list.
     """
@@ -1484,7 +1870,7 @@ class List11(TypedDict):
     """
 
 
-class List12(TypedDict):
+class List15(TypedDict):
     """
     A page of a list.
     """
@@ -1508,7 +1894,7 @@ class List12(TypedDict):
     """
 
 
-class List2(TypedDict):
+class List3(TypedDict):
     """
     A page of a list.
     """
@@ -1532,7 +1918,7 @@ class List2(TypedDict):
     """
 
 
-class List3(TypedDict):
+class List4(TypedDict):
     """
     A page of a list.
     """
@@ -1556,36 +1942,12 @@ class List3(TypedDict):
     """
 
 
-class List4(TypedDict):
+class List5(TypedDict):
     """
     A page of a list.
     """
 
     data: list[CredentialView]
-    """
-    The entries, newest first.
-    """
-    has_more: bool
-    """
-    Whether older ones follow.
-    """
-    object: str
-    """
-    Always `list`.
-    """
-    omitted: NotRequired[int]
-    """
-    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
-    `security.forged_row` tells of it. Absent when there are none.
-    """
-
-
-class List8(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[DueView]
     """
     The entries, newest first.
     """
@@ -1659,6 +2021,69 @@ class Offer(TypedDict):
     """
 
 
+class OrphanView(TypedDict):
+    """
+    A key at a vendor that nobody here accounts for. It never holds the key.
+    """
+
+    attempt: int
+    """
+    Tries to end it.
+    """
+    credential: NotRequired[CredentialId | None]
+    """
+    The credential whose name it bears, or in whose making it appeared.
+    """
+    found: Timestamp
+    """
+    When it was found.
+    """
+    id: OrphanId
+    """
+    The id.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    next_at: NotRequired[Timestamp | None]
+    """
+    When it is tried next.
+    """
+    object: str
+    """
+    Always `orphan`.
+    """
+    reason: Reason
+    """
+    Why it is one.
+    """
+    seen: Timestamp
+    """
+    When the vendor listed it last.
+    """
+    state: OrphanState
+    """
+    Whether dekeys ends it, people decide, or it is over.
+    """
+    trouble: NotRequired[str | None]
+    """
+    The last trouble.
+    """
+    vendor: Name
+    """
+    The vendor that lists it.
+    """
+    vendor_key_id: str
+    """
+    Its id there.
+    """
+    vendor_name: str
+    """
+    Its name there; empty where keys have none.
+    """
+
+
 class PathRule(TypedDict, closed=True):
     """
     A method and a path that may, or may not, be forwarded. `*` is one segment, `**` any number; no method is every one.
@@ -1679,6 +2104,92 @@ class PathRule(TypedDict, closed=True):
     websocket: NotRequired[bool]
     """
     Whether the request may become a `WebSocket` (RFC 6455).
+    """
+
+
+class PaymentView(TypedDict):
+    """
+    A payment: one authorization, from its claim to its end.
+    """
+
+    amount: str
+    """
+    Atomic units.
+    """
+    asset: str
+    """
+    The token's contract.
+    """
+    created: Timestamp
+    """
+    When it was claimed.
+    """
+    grant: GrantId
+    """
+    The grant it pays for.
+    """
+    id: PurchaseId
+    """
+    The id.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    next_look: NotRequired[Timestamp | None]
+    """
+    When dekeys looks again.
+    """
+    nonce: str
+    """
+    The authorization's nonce: what to look for on the chain.
+    """
+    object: str
+    """
+    Always `payment`.
+    """
+    pay_to: str
+    """
+    The account that is paid.
+    """
+    payer: str
+    """
+    CAIP-10 account that pays.
+    """
+    state: PurchaseState
+    """
+    Where it stands; `settling` is the one whose outcome is not known.
+    """
+    transaction: NotRequired[str | None]
+    """
+    The settlement's transaction.
+    """
+    trouble: NotRequired[str | None]
+    """
+    The last trouble.
+    """
+    valid_before: Timestamp
+    """
+    When the authorization ends.
+    """
+
+
+class PaymentsAsk(TypedDict, closed=True):
+    """
+    Which payments.
+    """
+
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent.
+    """
+    starting_after: NotRequired[str | None]
+    """
+    The id after which to go on.
+    """
+    state: NotRequired[PurchaseState | None]
+    """
+    Only those in this state.
     """
 
 
@@ -1886,6 +2397,37 @@ class Readiness(TypedDict):
     ready: bool
     """
     It can.
+    """
+
+
+class ReconcileStatus(TypedDict):
+    """
+    How the present history stands.
+    """
+
+    begun: Timestamp
+    """
+    When.
+    """
+    cause: Cause
+    """
+    Why it began.
+    """
+    incarnation: IncarnationId
+    """
+    The present incarnation.
+    """
+    object: str
+    """
+    Always `reconcile_status`.
+    """
+    payments_from: Timestamp
+    """
+    Payments are taken from then on.
+    """
+    reconciling: bool
+    """
+    Nothing is released, made or ended before an operator said that the database agrees with the vendors.
     """
 
 
@@ -2171,6 +2713,21 @@ class SessionAsk(TypedDict, closed=True):
     """
 
 
+class SettleAsk(TypedDict, closed=True):
+    """
+    What to do about keys that are not known here.
+    """
+
+    keep: NotRequired[Ttl | None]
+    """
+    Adopted keys are ended after this span, `1h` if absent, at most a day: whoever holds one may finish.
+    """
+    vendor: NotRequired[Name | None]
+    """
+    At this vendor only.
+    """
+
+
 class SigningKeyView(TypedDict):
     """
     One key that signs.
@@ -2267,13 +2824,25 @@ class Status(TypedDict):
     """
     When the approval request that has waited longest was made.
     """
+    orphans: int
+    """
+    Keys that a vendor lists, that nobody here accounts for, and that wait for somebody's decision.
+    """
     pending_approvals: int
     """
     Approvals that wait.
     """
+    reconciling: bool
+    """
+    Nothing is released, made or ended before an operator has compared the database with the vendors.
+    """
     revocation_failed: int
     """
     Keys whose revocation is not confirmed.
+    """
+    revoking: int
+    """
+    Keys that are being ended at their vendors.
     """
     sealed: bool
     """
@@ -2310,6 +2879,7 @@ VendorView = TypedDict(
         'connected': NotRequired[Timestamp | None],
         'evidence': str,
         'hosts': list[str],
+        'keys': NotRequired[KeysView | None],
         'manifest': Digest,
         'name': Name,
         'object': str,
@@ -2439,6 +3009,64 @@ class ApprovalView(TypedDict):
     """
 
 
+class Compared(TypedDict):
+    """
+    What one root credential showed.
+    """
+
+    foreign: int
+    """
+    Keys of other instances. They are never touched.
+    """
+    gone: list[GoneKey]
+    """
+    Keys that live by what is known here, and are gone there.
+    """
+    matching: int
+    """
+    Keys that live there and are known here.
+    """
+    root: RootId
+    """
+    The root credential.
+    """
+    state: str
+    """
+    `compared`; `no_list` where the vendor shows none; `unreachable` when it did not answer or refused.
+    """
+    trouble: NotRequired[str | None]
+    """
+    Why it is unreachable, in safe words.
+    """
+    unknown: list[UnknownKey]
+    """
+    Keys that live there under a name of this instance, and are not known here.
+    """
+    vendor: Name
+    """
+    The vendor.
+    """
+
+
+class Comparison(TypedDict):
+    """
+    What the vendors have against what is known here.
+    """
+
+    data: list[Compared]
+    """
+    One for each root credential.
+    """
+    object: str
+    """
+    Always `comparison`.
+    """
+    reconciling: bool
+    """
+    Whether the database is being reconciled.
+    """
+
+
 class EventList(TypedDict):
     """
     A page of events, newest first.
@@ -2497,79 +3125,7 @@ class KeyStatus(TypedDict):
     """
 
 
-class List(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[Offer]
-    """
-    The entries, newest first.
-    """
-    has_more: bool
-    """
-    Whether older ones follow.
-    """
-    object: str
-    """
-    Always `list`.
-    """
-    omitted: NotRequired[int]
-    """
-    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
-    `security.forged_row` tells of it. Absent when there are none.
-    """
-
-
-class List5(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[PolicyView]
-    """
-    The entries, newest first.
-    """
-    has_more: bool
-    """
-    Whether older ones follow.
-    """
-    object: str
-    """
-    Always `list`.
-    """
-    omitted: NotRequired[int]
-    """
-    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
-    `security.forged_row` tells of it. Absent when there are none.
-    """
-
-
-class List6(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[ApprovalView]
-    """
-    The entries, newest first.
-    """
-    has_more: bool
-    """
-    Whether older ones follow.
-    """
-    object: str
-    """
-    Always `list`.
-    """
-    omitted: NotRequired[int]
-    """
-    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
-    `security.forged_row` tells of it. Absent when there are none.
-    """
-
-
-class List7(TypedDict):
+class List10(TypedDict):
     """
     A page of a list.
     """
@@ -2593,12 +3149,132 @@ class List7(TypedDict):
     """
 
 
-class List9(TypedDict):
+class List12(TypedDict):
     """
     A page of a list.
     """
 
     data: list[PrincipalView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List2(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[Offer]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List6(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[OrphanView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List7(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[PaymentView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List8(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[PolicyView]
+    """
+    The entries, newest first.
+    """
+    has_more: bool
+    """
+    Whether older ones follow.
+    """
+    object: str
+    """
+    Always `list`.
+    """
+    omitted: NotRequired[int]
+    """
+    How many are left out because their rows are not authentic: somebody wrote to the database, and the event
+    `security.forged_row` tells of it. Absent when there are none.
+    """
+
+
+class List9(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[ApprovalView]
     """
     The entries, newest first.
     """
