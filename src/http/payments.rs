@@ -16,7 +16,10 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
             Answer::json(200, &verb::list(app, context, ask).await?)
         }
         "showPayment" => Answer::json(200, &verb::show(app, context, id(input)?).await?),
-        "resolvePayment" => Answer::json(200, &verb::resolve(app, context, id(input)?, &input.json()?).await?),
+        "resolvePayment" => {
+            let ask = input.json()?;
+            Answer::json(200, &verb::resolve(app, context, id(input)?, &ask).await?)
+        }
         other => Err(unknown(other)),
     }
 }

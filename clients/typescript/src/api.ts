@@ -13563,7 +13563,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description rotation_failed, vendor_not_connected */
+            /** @description rotation_failed */
             502: {
                 headers: {
                     [name: string]: unknown;

@@ -45,13 +45,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         summary: "Replace a root credential: by the vendor's API, or by one that somebody made there",
         input: Some(openapi::rotate_root_input),
         output: Some(shape::<RotationView>),
-        problems: &[
-            "not_found",
-            "conflict",
-            "rotation_failed",
-            "vendor_not_connected",
-            "integrity_failed",
-        ],
+        problems: &["not_found", "conflict", "rotation_failed", "integrity_failed"],
         ..POST
     },
 ];

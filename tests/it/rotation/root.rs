@@ -144,7 +144,10 @@ async fn one_made_by_hand_is_tested_alike_and_the_old_one_is_asked_for_until_it_
     scene.forward().await.good();
     scene.rotate(json!({ "revoke_previous": true })).await.good();
     scene.forward().await.good();
-    assert_eq!(row(app).await["state"], "overlap");
+    until("the old one to be asked for again later", async || {
+        (row(app).await["state"] == "overlap").then_some(())
+    })
+    .await;
 }
 
 async fn a_vendor_that_switches_in_place_is_asked_once(app: &TestApp) {
