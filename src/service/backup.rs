@@ -84,6 +84,9 @@ pub struct BackupVerified {
     pub rows: u64,
 }
 
+/// How long what failed is left alone by the worker.
+const AGAIN: Ttl = Ttl::from_mins(60);
+
 /// Makes a backup now.
 ///
 /// # Errors
@@ -189,8 +192,13 @@ pub async fn due(app: &App) -> Result<(), Error> {
     let mut tx = app.store.read().await?;
     let last = tx.last_of_kind("backup.completed").await?;
     let verified = tx.last_of_kind("backup.verified").await?;
+    let failed = tx.last_of_kind("backup.failed").await?;
     tx.end().await?;
     let now = app.now();
+    // It was told; a full disk or a bent file is not told again at every look.
+    if failed.is_some_and(|at| now.since(at) < AGAIN) {
+        return Ok(());
+    }
     let over = |every: Option<Ttl>, last: Option<Timestamp>| {
         every.is_some_and(|every| last.is_none_or(|last| now.since(last) >= every))
     };

@@ -56,11 +56,7 @@ pub(super) struct Wish {
 /// # Errors
 /// [`Error::Conflict`] where the vendor has no API for it and nothing was entered; [`Error::RotationFailed`].
 pub(super) async fn run(app: &App, wish: Wish, context: Option<&Context>) -> Result<Rotation, Error> {
-    let connected = app.current_root(&wish.vendor).await.map_err(|error| match error {
-        // Asked for by its name, so its absence is not this server's trouble.
-        Error::VendorNotConnected(_) => Error::NotFound("root credential"),
-        other => other,
-    })?;
+    let connected = app.current_root(&wish.vendor).await?;
     let adapter = Adapter::of(&connected.manifest, app.logins());
     let mode = match &wish.entered {
         Some(_) => RotateMode::CreateThenRevoke,

@@ -25,12 +25,16 @@ pub struct RotateRootAsk {
 /// the current one; that the one before is dead comes later.
 ///
 /// # Errors
-/// [`Error::VendorNotConnected`]; [`Error::Conflict`] where the vendor has no API for it and no fields are given;
+/// [`Error::NotFound`] without one; [`Error::Conflict`] where the vendor has no API for it and no fields are given;
 /// [`Error::Invalid`] for fields that do not fit; [`Error::RotationFailed`]: the one in use was not touched.
 pub async fn rotate_root(app: &App, context: &Context, ask: RotateRootAsk) -> Result<RotationView, Error> {
     let operator = context.operator()?;
     let grace = grace(app, ask.grace)?;
-    let connected = app.current_root(&ask.vendor).await?;
+    let connected = app.current_root(&ask.vendor).await.map_err(|error| match error {
+        // Asked for by its name, so its absence is not this server's trouble.
+        Error::VendorNotConnected(_) => Error::NotFound("root credential"),
+        other => other,
+    })?;
     let entered = match ask.fields {
         Some(fields) => {
             let base_url = connected.root.base_url.as_deref().and_then(|url| url.parse().ok());

