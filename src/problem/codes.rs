@@ -301,7 +301,7 @@ codes! {
         cause "The file is no backup of this instance, was cut or altered, or holds something that does not open. Nothing was changed."
         fix "Take another one (`dekeys backup ls`), and find out what happened to this one."
         example "this backup is cut short: it ends after chunk 17";
-    BACKUP_FAILED = 503 1 true "backup_failed" "the backup could not be made or read"
+    BACKUP_FAILED = 503 10 true "backup_failed" "the backup could not be made or read"
         cause "The folder or the file cannot be read or written."
         fix "See that `backup.folder` is there, writable, and not full."
         example "the file cannot be read or written: No space left on device";
