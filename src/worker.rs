@@ -314,9 +314,9 @@ async fn payments(app: &App, steps: &mut Steps) -> Result<(), Error> {
     let due = tx.purchases_due(app.now(), BATCH).await?;
     drop(tx);
     for purchase in due {
-        let app = app.clone();
-        steps.begin("a payment", purchase.id.to_string(), None, async move {
-            reconcile::step(&app, purchase.id).await
+        let (app, id) = (app.clone(), purchase.unverified.id);
+        steps.begin("a payment", id.to_string(), None, async move {
+            reconcile::step(&app, id).await
         });
     }
     Ok(())

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::canonical::Digest;
+use super::control::Control;
+use crate::base::canonical::{Canonical, Digest};
 use crate::base::id::{GrantId, PurchaseId};
 use crate::base::time::{Timestamp, Ttl};
 
@@ -145,6 +146,26 @@ pub struct Purchase {
     pub created: Timestamp,
     /// Whether the money moves before the keys are made.
     pub settle_first: bool,
+}
+
+/// What moves, from whom, to whom, for what. Not where it stands: the rail is asked for that, and what only changes on
+/// the way (state, transaction, trouble, next look, whether the money moves first) gives nobody anything by itself.
+impl Control for Purchase {
+    fn canonical(&self) -> Canonical {
+        Canonical::new("dekeys.purchase.v1")
+            .text(&self.id.to_string())
+            .text(&self.network)
+            .text(&self.asset)
+            .text(&self.payer)
+            .text(&self.nonce)
+            .text(&self.pay_to)
+            .int(self.amount)
+            .int(self.valid_before.as_millis())
+            .text(&self.request.to_string())
+            .text(&self.payload)
+            .text(&self.grant.to_string())
+            .int(self.created.as_millis())
+    }
 }
 
 #[cfg(test)]

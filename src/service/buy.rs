@@ -485,7 +485,7 @@ pub(super) async fn activate(
     if let (Some((purchase, transaction)), Some(fields)) = (settled, facts.as_object_mut()) {
         let mut purchase = purchase.clone();
         // The reconciler and the buyer's own task may both find the settlement; the first one tells of it.
-        let state = tx.purchase(purchase.id).await?.map(|row| row.state);
+        let state = tx.purchase(purchase.id).await?.map(|row| row.unverified.state);
         if state == Some(PurchaseState::Settled) {
             return Ok(Vec::new());
         }

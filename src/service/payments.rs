@@ -8,6 +8,7 @@ use super::App;
 use super::caller::Context;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
+use super::gather::Gather;
 use super::purchase::payment_facts;
 use super::reconcile;
 use crate::base::id::{GrantId, PurchaseId};
@@ -108,8 +109,8 @@ fn view(app: &App, purchase: Purchase) -> PaymentView {
     }
 }
 
-/// Payments, newest first. The rows are not authentic: what they say is what the database says, and money is believed
-/// from the rail alone.
+/// Payments, newest first. What each moves, to whom and for what is authentic; where it stands is what the database
+/// says, and money is believed from the rail alone.
 ///
 /// # Errors
 /// [`Error::NotAllowed`] for others than operators.
@@ -119,11 +120,18 @@ pub async fn list(app: &App, context: &Context, ask: PaymentsAsk) -> Result<List
         limit: ask.limit,
         starting_after: ask.starting_after,
     };
-    let mut tx = app.store.read().await?;
-    let purchases = tx.purchases(ask.state, &page.page()?).await?;
-    drop(tx);
-    let views = purchases.into_iter().map(|purchase| view(app, purchase)).collect();
-    Ok(List::page(views, page.limit()?))
+    let mut found = Gather::page(&page)?;
+    while let Some(page) = found.next() {
+        let mut tx = app.store.read().await?;
+        let rows = tx.purchases(ask.state, &page).await?;
+        drop(tx);
+        found.read(&page, &rows, |row| row.unverified.id.to_string());
+        for stored in rows {
+            let shown = app.authentic("payment", stored).await;
+            found.add(shown.map(|purchase| view(app, purchase)))?;
+        }
+    }
+    Ok(found.list())
 }
 
 /// One payment.
@@ -133,9 +141,9 @@ pub async fn list(app: &App, context: &Context, ask: PaymentsAsk) -> Result<List
 pub async fn show(app: &App, context: &Context, id: PurchaseId) -> Result<PaymentView, Error> {
     context.operator()?;
     let mut tx = app.store.read().await?;
-    let purchase = tx.purchase(id).await?.ok_or(Error::NotFound("payment"))?;
+    let stored = tx.purchase(id).await?.ok_or(Error::NotFound("payment"))?;
     drop(tx);
-    Ok(view(app, purchase))
+    Ok(view(app, app.authentic("payment", stored).await?))
 }
 
 /// An operator says what became of a payment that nobody else tells of. The rail is asked once more, and its word wins.
@@ -146,8 +154,14 @@ pub async fn resolve(app: &App, context: &Context, id: PurchaseId, ask: &Resolve
     context.operator()?;
     let said = said(ask)?;
     let now = app.now();
-    let mut tx = app.store.begin().await?;
-    let purchase = tx.purchase(id).await?.ok_or(Error::NotFound("payment"))?;
+    let mut tx = app.store.read().await?;
+    let stored = tx.purchase(id).await?.ok_or(Error::NotFound("payment"))?;
+    let Some((of, _)) = tx.grant(stored.unverified.grant).await? else {
+        return Err(Error::internal("a payment without a grant"));
+    };
+    drop(tx);
+    let purchase = app.authentic("payment", stored).await?;
+    let grant = app.authentic("grant", of).await?;
     if purchase.state != PurchaseState::Settling {
         let known = format!("its outcome is known: {}", purchase.state.as_str());
         return Err(Error::Conflict(known));
@@ -157,19 +171,7 @@ pub async fn resolve(app: &App, context: &Context, id: PurchaseId, ask: &Resolve
         let words = format!("the authorization may still settle; say so after {}", over.rfc3339());
         return Err(Error::Conflict(words));
     }
-    let Some((stored, _)) = tx.grant(purchase.grant).await? else {
-        return Err(Error::internal("a payment without a grant"));
-    };
-    context.claim_nonce(&mut tx).await?;
-    let mut facts = payment_facts(&purchase);
-    if let Some(facts) = facts.as_object_mut() {
-        facts.insert("outcome".to_owned(), json!(ask.outcome));
-        facts.insert("reason".to_owned(), json!(ask.reason));
-        facts.insert("said_transaction".to_owned(), json!(ask.transaction));
-    }
-    let event = app.event(context, "payment.resolved", &purchase.id, facts);
-    let _none = tx.commit(&[event], &[]).await?;
-    let grant = app.authentic("grant", stored).await?;
+    let purchase = record(app, context, purchase, ask).await?;
     let known = match &app.rail {
         Some((rail, _)) => rail.find(&purchase, now).await,
         None => Find::Unknown("payments are off".to_owned()),
@@ -181,6 +183,23 @@ pub async fn resolve(app: &App, context: &Context, id: PurchaseId, ask: &Resolve
     reconcile::apply(app, purchase, grant, outcome).await?;
     app.announce_work();
     show(app, context, id).await
+}
+
+/// What was said is on record, and the payment held: no worker asks the rail while this does.
+async fn record(app: &App, context: &Context, mut purchase: Purchase, ask: &ResolveAsk) -> Result<Purchase, Error> {
+    let mut facts = payment_facts(&purchase);
+    if let Some(facts) = facts.as_object_mut() {
+        facts.insert("outcome".to_owned(), json!(ask.outcome));
+        facts.insert("reason".to_owned(), json!(ask.reason));
+        facts.insert("said_transaction".to_owned(), json!(ask.transaction));
+    }
+    let event = app.event(context, "payment.resolved", &purchase.id, facts);
+    purchase.next_at = Some(app.now().plus(reconcile::LOOK));
+    let mut tx = app.store.begin().await?;
+    context.claim_nonce(&mut tx).await?;
+    tx.update_purchase(&purchase).await?;
+    let _none = tx.commit(&[event], &[]).await?;
+    Ok(purchase)
 }
 
 fn said(ask: &ResolveAsk) -> Result<Find, Error> {

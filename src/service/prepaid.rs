@@ -12,6 +12,7 @@ use super::purchase::{self, payment_facts, refused, settled_response, settling, 
 use super::{credit, measure, provision};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
+use crate::model::control::Stored;
 use crate::model::grant::Grant;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::payment::{self, Offered, PaymentRail, Settle};
@@ -61,9 +62,10 @@ pub(super) async fn pay(
 pub(super) async fn paid(app: &App, purchase: Purchase, transaction: String) -> Result<Option<Purchase>, Error> {
     let mut tx = app.store.begin().await?;
     let found = tx.purchase(purchase.id).await?;
-    let Some(mut row) = found.filter(|row| row.state == PurchaseState::Settling) else {
+    let Some(row) = found.filter(|row| row.unverified.state == PurchaseState::Settling) else {
         return Ok(None);
     };
+    let mut row = purchase::authentic(app, row)?;
     row.state = PurchaseState::Paid;
     row.transaction = Some(transaction);
     row.last_error = None;
@@ -86,7 +88,7 @@ pub(super) async fn make(
     lives: &[Ttl],
 ) -> Result<Bought, Error> {
     let mut tx = app.store.begin().await?;
-    let state = tx.purchase(purchase.id).await?.map(|row| row.state);
+    let state = tx.purchase(purchase.id).await?.map(|row| row.unverified.state);
     if state != Some(PurchaseState::Paid) {
         return Err(Error::PaymentUnknown(grant.id));
     }
@@ -113,10 +115,12 @@ pub(super) async fn make(
 pub(super) async fn give_up<T>(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<T, Error> {
     let mut tx = app.store.begin().await?;
     let found = tx.purchase(purchase.id).await?;
-    let open = |row: &Purchase| matches!(row.state, PurchaseState::Paid | PurchaseState::Provisioning);
+    let open =
+        |row: &Stored<Purchase>| matches!(row.unverified.state, PurchaseState::Paid | PurchaseState::Provisioning);
     let Some(row) = found.filter(open) else {
         return Err(Error::PaymentUnknown(grant.id));
     };
+    let row = purchase::authentic(app, row)?;
     let mut events = vec![credit::owe(app, &mut tx, row, why).await?];
     for key in tx.credentials_of_grant(grant.id).await? {
         events.extend(provision::abandon(app, &mut tx, key.id, app.now()).await?);

@@ -12,6 +12,7 @@ use super::provision::{self, Saved};
 use super::{App, budget, credit, demand, measure, owner, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
+use crate::model::control::Stored;
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
@@ -181,15 +182,19 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
         settle_first: false,
     };
     let open = tx.purchases_open_of(&purchase.payer).await?;
-    let mut purchase = match tx.claim_purchase(&purchase).await? {
+    let stored = app.stored(purchase.clone())?;
+    let mut purchase = match tx.claim_purchase(&stored).await? {
         Claim::New if open > 0 => {
             drop(tx);
             return Err(Error::RateLimited(Ttl::from_secs(1)));
         }
         Claim::New => purchase,
-        Claim::Existing(before)
-            if before.state == PurchaseState::Released && before.request == order.request && open == 0 =>
-        {
+        Claim::Existing(before) => {
+            let before = authentic(app, *before)?;
+            if before.state != PurchaseState::Released || before.request != order.request || open > 0 {
+                drop(tx);
+                return Ok(Claimed::Before(Box::new(before)));
+            }
             if !owner::same(&mut tx, &before, &grant, context.key).await? {
                 return Err(Error::PaymentConflict);
             }
@@ -197,14 +202,10 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
                 id: before.id,
                 ..purchase
             };
-            if !tx.reclaim(&again).await? {
+            if !tx.reclaim(&app.stored(again.clone())?).await? {
                 return Err(Error::PurchaseUnderWay);
             }
             again
-        }
-        Claim::Existing(before) => {
-            drop(tx);
-            return Ok(Claimed::Before(before));
         }
     };
     if order.approved.is_some() {
@@ -235,6 +236,14 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     events.extend(near);
     let _none = tx.commit(&events, &[]).await?;
     Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
+}
+
+/// The payment as it was claimed, within a transaction: what raises the alarm outside of one is [`App::authentic`].
+///
+/// # Errors
+/// [`Error::Forged`].
+pub(super) fn authentic(app: &App, stored: Stored<Purchase>) -> Result<Purchase, Error> {
+    app.vault.authenticate(stored).map_err(|_| Error::Forged("payment"))
 }
 
 /// What a payment is for: the grant that people approved, or a new one.
@@ -297,7 +306,8 @@ pub(super) async fn was_tried(app: &App, tx: &mut Tx, deal: &Deal, presented: &P
     let found = tx
         .purchase_by_nonce(network, asset, &offered.payer, &offered.nonce)
         .await?;
-    Ok(found.is_some_and(|row| !matches!(row.state, PurchaseState::Claimed | PurchaseState::Released)))
+    let state = found.map(|row| row.unverified.state);
+    Ok(state.is_some_and(|state| !matches!(state, PurchaseState::Claimed | PurchaseState::Released)))
 }
 
 /// The same authorization came before.
@@ -358,6 +368,7 @@ pub(super) async fn settling(
     let ours = tx
         .purchase(purchase.id)
         .await?
+        .map(|row| row.unverified)
         .is_some_and(|row| row.state == PurchaseState::Claimed && row.grant == purchase.grant);
     if late || !ours {
         let _none = tx.commit(&events, &[]).await?;

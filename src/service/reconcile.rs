@@ -14,7 +14,7 @@ const SOONEST: Ttl = Ttl::from_secs(1);
 const LATEST: Ttl = Ttl::from_mins(10);
 
 /// How long one look may take before another worker may look.
-const LOOK: Ttl = Ttl::from_secs(30);
+pub(super) const LOOK: Ttl = Ttl::from_secs(30);
 
 /// One step for a purchase whose time has come.
 ///
@@ -22,16 +22,19 @@ const LOOK: Ttl = Ttl::from_secs(30);
 /// The store's.
 pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
     let mut tx = app.store.read().await?;
-    let Some(purchase) = tx.purchase(id).await? else {
+    let Some(stored) = tx.purchase(id).await? else {
         return Ok(());
     };
+    drop(tx);
+    if !end::due(stored.unverified.next_at, app.now()) {
+        return Ok(());
+    }
+    let purchase = app.authentic("payment", stored).await?;
+    let mut tx = app.store.read().await?;
     let Some((stored, _)) = tx.grant(purchase.grant).await? else {
         return Ok(());
     };
     drop(tx);
-    if !end::due(purchase.next_at, app.now()) {
-        return Ok(());
-    }
     let grant = app.authentic("grant", stored).await?;
     match purchase.state {
         // The task that claimed it is gone, or it would have gone on long ago: nothing was charged.
@@ -67,17 +70,18 @@ async fn take(app: &App, id: PurchaseId) -> Result<Option<Purchase>, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
     let found = tx.purchase(id).await?;
-    let Some(mut purchase) = found.filter(|row| is_open(row.state) && end::due(row.next_at, now)) else {
+    let open = |row: &Purchase| is_open(row.state) && end::due(row.next_at, now);
+    let Some(stored) = found.filter(|row| open(&row.unverified)) else {
         return Ok(None);
     };
+    let mut purchase = purchase::authentic(app, stored)?;
     purchase.next_at = Some(now.plus(LOOK));
     tx.update_purchase(&purchase).await?;
     let _none = tx.commit(&[], &[]).await?;
     Ok(Some(purchase))
 }
 
-/// Asks the rail, also where the row says that the money moved: what the row says is not authentic, what the rail says
-/// is.
+/// Asks the rail, also where the row says that the money moved: a row's state carries no mark, what the rail says counts.
 async fn settling(app: &App, purchase: Purchase, grant: Grant) -> Result<(), Error> {
     let Some((rail, _)) = app.rail.as_ref() else {
         return Ok(());
@@ -168,7 +172,8 @@ pub async fn at_start(app: &App) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
     // Far enough ahead to see every open purchase, whatever its timer says.
     let open = tx.purchases_due(now.plus(Ttl::from_mins(60)), 10_000).await?;
-    for mut purchase in open {
+    for stored in open {
+        let mut purchase = stored.unverified;
         purchase.next_at = Some(now);
         tx.update_purchase(&purchase).await?;
     }

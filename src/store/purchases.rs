@@ -4,6 +4,7 @@ use super::statement::{Cells, Record};
 use super::{Page, ReadTx, StoreError, Tx};
 use crate::base::id::{GrantId, PurchaseId};
 use crate::base::time::Timestamp;
+use crate::model::control::Stored;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::model::scope::Name;
 
@@ -11,7 +12,7 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT id, network, asset, payer, nonce, pay_to, amount, valid_before, request, payload, state, grant_id, \
-             settlement, last_error, next_at, created, settle_first FROM purchases ",
+             settlement, last_error, next_at, created, settle_first, mac FROM purchases ",
             $tail
         )
     };
@@ -23,17 +24,18 @@ pub enum Claim {
     /// The authorization is ours.
     New,
     /// It was claimed before, by this purchase; nothing was changed.
-    Existing(Box<Purchase>),
+    Existing(Box<Stored<Purchase>>),
 }
 
 impl Tx {
     /// Claims an authorization: network, asset, payer and nonce are claimed together, once.
-    pub async fn claim_purchase(&mut self, purchase: &Purchase) -> Result<Claim, StoreError> {
+    pub async fn claim_purchase(&mut self, stored: &Stored<Purchase>) -> Result<Claim, StoreError> {
+        let purchase = &stored.unverified;
         let rows = self
             .ask(
                 "INSERT INTO purchases (id, network, asset, payer, nonce, pay_to, amount, valid_before, request, \
-                 payload, state, grant_id, settlement, last_error, next_at, created) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+                 payload, state, grant_id, settlement, last_error, next_at, created, mac) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
                  ON CONFLICT (network, asset, payer, nonce) DO NOTHING",
             )
             .bind(purchase.id)
@@ -52,6 +54,7 @@ impl Tx {
             .bind(purchase.last_error.as_deref())
             .bind(purchase.next_at)
             .bind(purchase.created)
+            .bind(stored.mac)
             .run()
             .await?;
         if rows == 1 {
@@ -66,15 +69,17 @@ impl Tx {
         .bind(&purchase.nonce)
         .only()
         .await
-        .map(|purchase| Claim::Existing(Box::new(purchase)))
+        .map(|stored| Claim::Existing(Box::new(stored)))
     }
 
-    /// Takes a released authorization over, for `purchase.grant`. `false`, and nothing changed, when it is not
-    /// released or was released by another request than `purchase.request`.
-    pub async fn reclaim(&mut self, purchase: &Purchase) -> Result<bool, StoreError> {
+    /// Takes a released nonce over, with what is signed and wanted by it now. `false`, and nothing changed, when it is
+    /// not released or was released by another request.
+    pub async fn reclaim(&mut self, stored: &Stored<Purchase>) -> Result<bool, StoreError> {
+        let purchase = &stored.unverified;
         let rows = self
             .ask(
-                "UPDATE purchases SET state = 'claimed', grant_id = $3, payload = $4, next_at = $5, last_error = NULL \
+                "UPDATE purchases SET state = 'claimed', grant_id = $3, payload = $4, next_at = $5, pay_to = $6, \
+                 amount = $7, valid_before = $8, created = $9, mac = $10, last_error = NULL \
                  WHERE id = $1 AND request = $2 AND state = 'released'",
             )
             .bind(purchase.id)
@@ -82,6 +87,11 @@ impl Tx {
             .bind(purchase.grant)
             .bind(&purchase.payload)
             .bind(purchase.next_at)
+            .bind(&purchase.pay_to)
+            .bind(purchase.amount)
+            .bind(purchase.valid_before)
+            .bind(purchase.created)
+            .bind(stored.mac)
             .run()
             .await?;
         Ok(rows == 1)
@@ -96,6 +106,7 @@ impl Tx {
             .purchase(purchase.id)
             .await?
             .ok_or(StoreError::Absent("purchase"))?
+            .unverified
             .state;
         let reclaimed = before == PurchaseState::Released && purchase.state != before;
         if reclaimed || (before != purchase.state && !before.may_become(purchase.state)) {
@@ -105,17 +116,14 @@ impl Tx {
                 to: purchase.state.as_str(),
             });
         }
-        self.ask(
-            "UPDATE purchases SET state = $2, payload = $3, settlement = $4, last_error = $5, next_at = $6 WHERE id = $1",
-        )
-        .bind(purchase.id)
-        .bind(purchase.state.as_str())
-        .bind(&purchase.payload)
-        .bind(purchase.transaction.as_deref())
-        .bind(purchase.last_error.as_deref())
-        .bind(purchase.next_at)
-        .run_on("purchase")
-        .await
+        self.ask("UPDATE purchases SET state = $2, settlement = $3, last_error = $4, next_at = $5 WHERE id = $1")
+            .bind(purchase.id)
+            .bind(purchase.state.as_str())
+            .bind(purchase.transaction.as_deref())
+            .bind(purchase.last_error.as_deref())
+            .bind(purchase.next_at)
+            .run_on("purchase")
+            .await
     }
 
     /// Whether the money moves before the keys are made.
@@ -144,7 +152,7 @@ impl Tx {
 
 impl ReadTx {
     /// By id.
-    pub async fn purchase(&mut self, id: PurchaseId) -> Result<Option<Purchase>, StoreError> {
+    pub async fn purchase(&mut self, id: PurchaseId) -> Result<Option<Stored<Purchase>>, StoreError> {
         self.ask(select!("WHERE id = $1")).bind(id).one().await
     }
 
@@ -155,7 +163,7 @@ impl ReadTx {
         asset: &str,
         payer: &str,
         nonce: &str,
-    ) -> Result<Option<Purchase>, StoreError> {
+    ) -> Result<Option<Stored<Purchase>>, StoreError> {
         self.ask(select!(
             "WHERE network = $1 AND asset = $2 AND payer = $3 AND nonce = $4"
         ))
@@ -168,7 +176,7 @@ impl ReadTx {
     }
 
     /// The latest purchase for a grant.
-    pub async fn purchase_of_grant(&mut self, grant: GrantId) -> Result<Option<Purchase>, StoreError> {
+    pub async fn purchase_of_grant(&mut self, grant: GrantId) -> Result<Option<Stored<Purchase>>, StoreError> {
         self.ask(select!("WHERE grant_id = $1 ORDER BY id DESC LIMIT 1"))
             .bind(grant)
             .one()
@@ -176,7 +184,7 @@ impl ReadTx {
     }
 
     /// Those the reconciler should look at, most overdue first.
-    pub async fn purchases_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Purchase>, StoreError> {
+    pub async fn purchases_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Stored<Purchase>>, StoreError> {
         self.ask(select!(
             "WHERE next_at IS NOT NULL AND next_at <= $1 ORDER BY next_at LIMIT $2"
         ))
@@ -208,7 +216,11 @@ impl ReadTx {
     }
 
     /// Those in a state, or all; newest first.
-    pub async fn purchases(&mut self, state: Option<PurchaseState>, page: &Page) -> Result<Vec<Purchase>, StoreError> {
+    pub async fn purchases(
+        &mut self,
+        state: Option<PurchaseState>,
+        page: &Page,
+    ) -> Result<Vec<Stored<Purchase>>, StoreError> {
         self.ask(select!("WHERE 1 = 1"))
             .filter(" AND state = ", state.map(PurchaseState::as_str))
             .filter(" AND id < ", page.after.as_ref())

@@ -388,7 +388,7 @@ async fn a_settlement_that_is_also_found_by_the_reconciler_gives_one_grant() {
     let store = Store::open(&scene.setting.database_url).await.unwrap();
     let mut tx = store.begin().await.unwrap();
     let grant = word(&grants, "/data/0/id").parse().unwrap();
-    let mut purchase = tx.purchase_of_grant(grant).await.unwrap().unwrap();
+    let mut purchase = tx.purchase_of_grant(grant).await.unwrap().unwrap().unverified;
     let come = Some(purchase.created);
     purchase.next_at = come;
     tx.update_purchase(&purchase).await.unwrap();
@@ -396,7 +396,7 @@ async fn a_settlement_that_is_also_found_by_the_reconciler_gives_one_grant() {
     until("the reconciler to take the look", async || {
         let mut tx = store.read().await.unwrap();
         let row = tx.purchase_of_grant(grant).await.unwrap().unwrap();
-        (row.next_at != come).then_some(())
+        (row.unverified.next_at != come).then_some(())
     })
     .await;
     store.close().await;

@@ -5,8 +5,10 @@ use dekeys::client::Request;
 use dekeys::config::{Config, Rail};
 use dekeys::setup::stage::{PAY_TO, PRIM};
 use serde_json::{Value, json};
+use sqlx::Row;
 
 use crate::support::chain::{Chain, Script};
+use crate::support::database::Intruder;
 use crate::support::purse::{Wallet, response};
 use crate::support::{READ, Seen, TestApp, priced, send, until};
 
@@ -206,4 +208,47 @@ async fn the_facilitator_is_shown_its_key() {
     assert_eq!(bought(&app).await.status, 201);
     assert_eq!(chain.header("x-api-key").as_deref(), Some("let-us-in"));
     app.stop().await;
+}
+
+/// Whoever can write to the database and pays their own pocket cannot have that counted as paid to us: what a payment
+/// is to move, to whom and for what carries a mark.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_altered_in_the_database_pays_for_nothing() {
+    let changes = [
+        "pay_to = payer",
+        "amount = 1",
+        "grant_id = (SELECT id FROM grants ORDER BY id LIMIT 1)",
+        "valid_before = valid_before + 1",
+        "payload = '{}'",
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        let chain = Chain::start().await;
+        let app = app(&chain, true).await;
+        assert_eq!(bought(&app).await.status, 201);
+        chain.next(Script::SpentElsewhere);
+        assert_eq!(bought(&app).await.status, 202);
+        let mut intruder = Intruder::at(&app).await;
+        intruder
+            .run(format!(
+                "UPDATE purchases SET {change}, next_at = 1 WHERE state = 'settling'"
+            ))
+            .await;
+        let forged = event(&app, "security.forged_row").await;
+        assert_eq!(forged.pointer("/event/data/what"), Some(&json!("payment")), "{change}");
+        assert_eq!(app.events("grant.created").await.len(), 1, "{change}");
+        // Nor by an operator's word, who is shown that it is not authentic.
+        if place == 0 {
+            let rows = intruder.rows("SELECT id FROM purchases WHERE state = 'settling'").await;
+            let id: String = rows[0].get(0);
+            let said = json!({ "outcome": "settled", "transaction": format!("0x{}", "ab".repeat(32)) });
+            let request = Request::post(&["v1", "payments", &id, "resolve"]).json(&said);
+            send(&app.operator(), request).await.is(500, "integrity_failed");
+            let list = send(&app.operator(), Request::get(&["v1", "payments"])).await.good();
+            assert_eq!(
+                (list["data"].as_array().unwrap().len(), &list["omitted"]),
+                (1, &json!(1))
+            );
+        }
+        app.stop().await;
+    }
 }

@@ -549,7 +549,7 @@ pub(super) async fn grants_nobody_makes_any_more_are_found(store: Store) {
     tx.insert_credential(&fresh).await.unwrap();
     let mut claimed = purchase("0xa", 1);
     claimed.grant = paid.unverified.id;
-    tx.claim_purchase(&claimed).await.unwrap();
+    tx.claim_purchase(&stored(claimed.clone())).await.unwrap();
     assert_eq!(
         tx.grants_left(later(30), 9).await.unwrap(),
         std::slice::from_ref(&alone)
@@ -565,57 +565,85 @@ pub(super) async fn grants_nobody_makes_any_more_are_found(store: Store) {
 }
 
 pub(super) async fn a_purchase_is_claimed_once(store: Store) {
-    let mut first = purchase("0xa", 10_000);
-    let mut second = purchase("0xa", 10_000);
-    second.nonce.clone_from(&first.nonce);
+    let mut first = stored(purchase("0xa", 10_000));
+    let mut second = stored(purchase("0xa", 10_000));
+    second.unverified.nonce.clone_from(&first.unverified.nonce);
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.claim_purchase(&first).await.unwrap(), Claim::New);
     assert_eq!(
         tx.claim_purchase(&second).await.unwrap(),
         Claim::Existing(Box::new(first.clone()))
     );
-    assert_eq!(tx.purchase(second.id).await.unwrap(), None);
-    assert_eq!(tx.purchase_of_grant(first.grant).await.unwrap().as_ref(), Some(&first));
-    for (nonce, found) in [(first.nonce.as_str(), Some(first.clone())), ("0x1", None)] {
+    assert_eq!(tx.purchase(second.unverified.id).await.unwrap(), None);
+    assert_eq!(
+        tx.purchase_of_grant(first.unverified.grant).await.unwrap(),
+        Some(first.clone())
+    );
+    for (nonce, found) in [(first.unverified.nonce.as_str(), Some(first.clone())), ("0x1", None)] {
         let seen = tx
-            .purchase_by_nonce(&first.network, &first.asset, &first.payer, nonce)
+            .purchase_by_nonce(
+                &first.unverified.network,
+                &first.unverified.asset,
+                &first.unverified.payer,
+                nonce,
+            )
             .await;
         assert_eq!(seen.unwrap(), found);
     }
     let page = Page::first(9);
     assert_eq!(tx.purchases(None, &page).await.unwrap(), [first.clone()]);
-    assert_eq!(tx.purchases(Some(first.state), &page).await.unwrap(), [first.clone()]);
+    assert_eq!(
+        tx.purchases(Some(first.unverified.state), &page).await.unwrap(),
+        [first.clone()]
+    );
     assert_eq!(tx.purchases(Some(PurchaseState::Refused), &page).await.unwrap(), []);
     assert_eq!(tx.purchases_due(later(59), 9).await.unwrap(), []);
     assert_eq!(tx.purchases_due(later(60), 9).await.unwrap(), [first.clone()]);
 
     assert!(!tx.reclaim(&first).await.unwrap(), "not released");
-    (first.state, first.last_error) = (PurchaseState::Released, Some("vendor down".to_owned()));
-    tx.update_purchase(&first).await.unwrap();
-    first.state = PurchaseState::Claimed;
+    (first.unverified.state, first.unverified.last_error) = (PurchaseState::Released, Some("vendor down".to_owned()));
+    tx.update_purchase(&first.unverified).await.unwrap();
+    first.unverified.state = PurchaseState::Claimed;
     assert!(
-        matches!(tx.update_purchase(&first).await, Err(StoreError::Transition { .. })),
+        matches!(
+            tx.update_purchase(&first.unverified).await,
+            Err(StoreError::Transition { .. })
+        ),
         "only by reclaim"
     );
     let mut foreign = first.clone();
-    foreign.request = Digest::of(b"another request");
+    foreign.unverified.request = Digest::of(b"another request");
     assert!(!tx.reclaim(&foreign).await.unwrap());
-    first.grant = GrantId::new(NOW, &Ids);
+    // With what is signed now: another sum, until another time.
+    first.unverified.grant = GrantId::new(NOW, &Ids);
+    (
+        first.unverified.amount,
+        first.unverified.valid_before,
+        first.unverified.created,
+    ) = (20_000, later(90), later(2));
+    (first.unverified.pay_to, first.unverified.payload) = ("0xp".to_owned(), "again".to_owned());
     assert!(tx.reclaim(&first).await.unwrap());
-    first.last_error = None;
-    assert_eq!(tx.purchase(first.id).await.unwrap().as_ref(), Some(&first));
+    first.unverified.last_error = None;
+    assert_eq!(tx.purchase(first.unverified.id).await.unwrap(), Some(first.clone()));
 
-    first.state = PurchaseState::Settling;
-    tx.update_purchase(&first).await.unwrap();
+    first.unverified.state = PurchaseState::Settling;
+    tx.update_purchase(&first.unverified).await.unwrap();
     let mut released = first.clone();
-    released.state = PurchaseState::Released;
+    released.unverified.state = PurchaseState::Released;
     assert!(
-        matches!(tx.update_purchase(&released).await, Err(StoreError::Transition { .. })),
+        matches!(
+            tx.update_purchase(&released.unverified).await,
+            Err(StoreError::Transition { .. })
+        ),
         "settling was begun"
     );
-    (first.state, first.next_at, first.transaction) = (PurchaseState::Settled, None, Some("0xtx".to_owned()));
-    tx.update_purchase(&first).await.unwrap();
-    assert_eq!(tx.purchase(first.id).await.unwrap(), Some(first));
+    (
+        first.unverified.state,
+        first.unverified.next_at,
+        first.unverified.transaction,
+    ) = (PurchaseState::Settled, None, Some("0xtx".to_owned()));
+    tx.update_purchase(&first.unverified).await.unwrap();
+    assert_eq!(tx.purchase(first.unverified.id).await.unwrap(), Some(first));
 }
 
 pub(super) async fn payers_are_counted(store: Store) {
@@ -624,10 +652,11 @@ pub(super) async fn payers_are_counted(store: Store) {
     for (place, state) in PurchaseState::ALL.into_iter().enumerate() {
         let mut row = purchase("0xa", 10_i64.pow(u32::try_from(place).unwrap()));
         row.state = state;
+        let row = stored(row);
         tx.claim_purchase(&row).await.unwrap();
-        assert_eq!(tx.purchase(row.id).await.unwrap(), Some(row));
+        assert_eq!(tx.purchase(row.unverified.id).await.unwrap(), Some(row));
     }
-    tx.claim_purchase(&purchase("0xb", 7)).await.unwrap();
+    tx.claim_purchase(&stored(purchase("0xb", 7))).await.unwrap();
     assert_eq!(tx.purchases_open_of("0xa").await.unwrap(), 4);
     assert_eq!(tx.paid_since("0xa", NOW).await.unwrap(), 111_111);
     assert_eq!(tx.paid_since("0xa", later(1)).await.unwrap(), 0);
@@ -642,7 +671,7 @@ pub(super) async fn keys_held_unpaid_are_counted(store: Store) {
     for (n, state) in PurchaseState::ALL.into_iter().enumerate() {
         let mut row = purchase(&format!("0x{n}"), 1);
         row.state = state;
-        tx.claim_purchase(&row).await.unwrap();
+        tx.claim_purchase(&stored(row.clone())).await.unwrap();
         tx.hold_keys(row.id, &name("openai"), 9).await.unwrap();
         tx.hold_keys(row.id, &name("openai"), 10_i64.pow(u32::try_from(n).unwrap()))
             .await
@@ -657,7 +686,7 @@ pub(super) async fn keys_held_unpaid_are_counted(store: Store) {
     // Settled first, nothing is held; and such a refusal is no strike.
     let mut row = purchase("0xa", 1);
     row.state = PurchaseState::Refused;
-    tx.claim_purchase(&row).await.unwrap();
+    tx.claim_purchase(&stored(row.clone())).await.unwrap();
     tx.hold_keys(row.id, &name("x"), 1).await.unwrap();
     assert_eq!(
         (
@@ -674,7 +703,7 @@ pub(super) async fn keys_held_unpaid_are_counted(store: Store) {
         ),
         (0, 0)
     );
-    assert!(tx.purchase(row.id).await.unwrap().unwrap().settle_first);
+    assert!(tx.purchase(row.id).await.unwrap().unwrap().unverified.settle_first);
 }
 
 pub(super) async fn credit_is_owed_once_and_taken_for_a_grant(store: Store) {
@@ -817,7 +846,7 @@ pub(super) async fn receipts_and_counts(store: Store) {
     for state in [PurchaseState::Claimed, PurchaseState::Settling] {
         let mut paid = purchase("0xa", 1);
         paid.state = state;
-        tx.claim_purchase(&paid).await.unwrap();
+        tx.claim_purchase(&stored(paid.clone())).await.unwrap();
     }
     let expected = Counts {
         live_leases: 1,
