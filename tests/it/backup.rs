@@ -528,3 +528,21 @@ async fn an_instance_moves_to_postgres_with_everything_it_has() {
     server.stop().await;
     database.drop().await;
 }
+
+/// What the log's key before signed last, and nothing since, is good in a backup made right after its change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_made_as_the_log_changes_its_key_is_sound() {
+    let app = TestApp::start().await;
+    let admin = stage::client(&app.stage.server.admin, Some(&app.stage.cast.operator)).unwrap();
+    let kind = json!({ "kind": "log" });
+    for _ in 0..8 {
+        let rotate = Request::post(&["v1", "sys", "keys", "rotate"]).json(&kind);
+        let (rotated, file) = tokio::join!(send(&admin, rotate), backed_up(&app));
+        rotated.good();
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        post(&app.operator(), &["v1", "sys", "backups", &name, "verify"])
+            .await
+            .good();
+    }
+    app.stop().await;
+}

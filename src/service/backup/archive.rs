@@ -496,13 +496,14 @@ impl Ended {
         self.rows
     }
 
-    /// The manifest, if the log with this key signed it about this very file.
+    /// The manifest, if the log with one of these keys signed it about this very file.
     ///
     /// # Errors
     /// [`ArchiveError::Manifest`].
-    pub fn manifest(&self, log: &LogPublic) -> Result<Manifest, ArchiveError> {
-        let signed = open_statement::<Manifest>(&self.unverified, MANIFEST, log);
-        let manifest = signed.map_err(|_| ArchiveError::Manifest("it is not signed by the log of this instance"))?;
+    pub fn manifest(&self, logs: &[&LogPublic]) -> Result<Manifest, ArchiveError> {
+        let signed = |log: &&LogPublic| open_statement::<Manifest>(&self.unverified, MANIFEST, log).ok();
+        let manifest = logs.iter().find_map(signed);
+        let manifest = manifest.ok_or(ArchiveError::Manifest("it is not signed by the log of this instance"))?;
         if manifest.content != Some(self.content) || manifest.rows != self.rows {
             return Err(ArchiveError::Manifest("it was signed about another file"));
         }

@@ -14,7 +14,7 @@ use super::super::provision::place_of;
 use super::super::{App, audit};
 use super::BackupVerified;
 use super::archive::{ArchiveError, Ended, Head, Manifest, PURPOSE, Reader, Unopened};
-use crate::audit::{LogKey, open_checkpoint};
+use crate::audit::{LogKey, LogPublic, open_checkpoint};
 use crate::base::id::{InstanceId, base32_lower};
 use crate::base::random;
 use crate::model::control::{Control, Stored};
@@ -147,14 +147,15 @@ fn send<R: Read>(mut reader: Reader<R>, to: &Sender<Dumped>) -> Result<Ended, Ar
 /// [`Error::BackupInvalid`] with what is wrong.
 pub async fn sound(store: &Store, vault: &Vault, head: &Head, ended: &Ended) -> Result<Sound, Error> {
     store.migrate().await?;
-    let log = log_key(store, vault, head.instance).await?;
-    let manifest = ended.manifest(log.public())?;
+    let keys = log_keys(store, vault, head.instance).await?;
+    let logs: Vec<&LogPublic> = keys.iter().map(LogKey::public).collect();
+    let manifest = ended.manifest(&logs)?;
     if manifest.instance != head.instance || manifest.migration != head.migration {
         return Err(ArchiveError::Manifest("it speaks of another instance or state").into());
     }
     let secrets = secrets(store, vault, head.instance).await?;
     marks(store, vault).await?;
-    let seen = audit::check(store, &[log.public()]).await?;
+    let seen = audit::check(store, &logs).await?;
     if let Some(trouble) = seen.trouble {
         return Err(Error::BackupInvalid(format!("its log does not verify: {trouble}")));
     }
@@ -162,7 +163,7 @@ pub async fn sound(store: &Store, vault: &Vault, head: &Head, ended: &Ended) -> 
         return Err(ArchiveError::Manifest("it tells another number of events").into());
     }
     if let Some(note) = &manifest.checkpoint
-        && open_checkpoint(note, log.public()).is_err()
+        && logs.iter().all(|log| open_checkpoint(note, log).is_err())
     {
         return Err(ArchiveError::Manifest("its checkpoint is not signed by the log").into());
     }
@@ -173,14 +174,19 @@ pub async fn sound(store: &Store, vault: &Vault, head: &Head, ended: &Ended) -> 
     })
 }
 
-/// The log's key in the restored database: it opens where it was sealed, so it is the instance's own.
-async fn log_key(store: &Store, vault: &Vault, instance: InstanceId) -> Result<LogKey, Error> {
+/// The log's key in the restored database and the one before it, which signed what was made just before the change.
+/// They open where they were sealed, so they are the instance's own.
+async fn log_keys(store: &Store, vault: &Vault, instance: InstanceId) -> Result<Vec<LogKey>, Error> {
     let mut tx = store.read().await?;
-    let keys = tx.signing_keys("log").await?;
+    let rows = tx.signing_keys("log").await?;
     tx.end().await?;
-    let row = keys.last().ok_or_else(|| unsound("the log's key"))?;
-    let secret = vault.open_own(&row.sealed, &signing_place(instance, "log", row.number));
-    LogKey::new(&instance.to_string(), &secret.map_err(|_| unsound("the log's key"))?).map_err(Error::internal)
+    let mut keys = Vec::new();
+    for row in rows.iter().rev().take(2) {
+        let secret = vault.open_own(&row.sealed, &signing_place(instance, "log", row.number));
+        let secret = secret.map_err(|_| unsound("the log's key"))?;
+        keys.push(LogKey::new(&instance.to_string(), &secret).map_err(Error::internal)?);
+    }
+    Ok(keys)
 }
 
 fn unsound(what: &str) -> Error {
