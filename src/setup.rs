@@ -26,7 +26,8 @@ use crate::service::init::Init;
 use crate::service::{App, Parts, incarnation, unseal};
 use crate::store::writer::Writer;
 use crate::store::{Store, StoreError};
-use crate::vault::{UnsealKey, Vault, VaultError};
+pub use crate::vault::UnsealKey;
+use crate::vault::{Vault, VaultError};
 
 /// Why dekeys does not start.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use super::hook;
 use super::init::UnsealWith;
 use super::output::{Column, Kind};
 use super::serve::DatabaseArgs;
-use crate::client::Request;
+use crate::client::{Request, secret};
 use crate::config;
 
 pub(crate) const EXAMPLE: &str = "Example: dekeys backup create --key-file ops.key";
@@ -53,6 +53,9 @@ pub(crate) struct RestoreArgs {
     /// A file with the unseal passphrase of that time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "unseal_key_file")]
     passphrase_file: Option<PathBuf>,
+    /// A file with one share of that time's unseal key; once for each share that is needed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["unseal_key_file", "passphrase_file"])]
+    share_file: Vec<PathBuf>,
 }
 
 const LIST: &[Column] = &[
@@ -103,16 +106,25 @@ pub(crate) async fn run(verb: &Backup, context: &mut Context<'_>) -> Result<(), 
     }
 }
 
+fn unseal_with(args: &RestoreArgs, context: &mut Context<'_>) -> Result<UnsealWith, Failure> {
+    if !args.share_file.is_empty() {
+        let shares: Result<Vec<_>, _> = args.share_file.iter().map(|path| context.read_secret(path)).collect();
+        return Ok(UnsealWith::Shares(secret::lines(&shares?)));
+    }
+    match (&args.unseal_key_file, &args.passphrase_file) {
+        (Some(path), _) => Ok(UnsealWith::KeyFile(context.read_secret(path)?)),
+        (None, Some(path)) => Ok(UnsealWith::Passphrase(context.read_secret(path)?)),
+        (None, None) => {
+            let flag = "--unseal-key-file, --passphrase-file or --share-file";
+            let typed = context.type_secret("Unseal passphrase of the backup", flag)?;
+            Ok(UnsealWith::Passphrase(typed))
+        }
+    }
+}
+
 async fn restore(args: &RestoreArgs, context: &mut Context<'_>) -> Result<(), Failure> {
     let loaded = config::load(&args.database.flags(), &context.world.env)?;
-    let key = match (&args.unseal_key_file, &args.passphrase_file) {
-        (Some(path), _) => UnsealWith::KeyFile(context.read_secret(path)?),
-        (None, Some(path)) => UnsealWith::Passphrase(context.read_secret(path)?),
-        (None, None) => {
-            let flag = "--unseal-key-file or --passphrase-file";
-            UnsealWith::Passphrase(context.type_secret("Unseal passphrase of the backup", flag)?)
-        }
-    };
+    let key = unseal_with(args, context)?;
     let restored = hook::restore(&loaded, &args.file, key).await?;
     let facts = json!({
         "object": "restored",

@@ -22,15 +22,11 @@ use crate::problem;
 use crate::service::init::Init;
 use crate::setup::look::{self, DatabaseLook};
 use crate::setup::restore::{self, Moved, Restored};
-use crate::setup::{self, SetupError, holder};
+use crate::setup::{self, SetupError, UnsealKey, holder};
 
 /// Makes an instance: its id, for the person to see.
 pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Failure> {
-    let key = match plan.unseal {
-        UnsealWith::Passphrase(passphrase) => setup::passphrase(passphrase),
-        UnsealWith::KeyFile(text) => setup::key_file(&text)?,
-        UnsealWith::Shares(text) => setup::shares(&text)?,
-    };
+    let key = unseal_key(plan.unseal)?;
     let init = Init {
         mode: plan.mode,
         operator: plan.operator,
@@ -40,6 +36,14 @@ pub(crate) async fn init(loaded: &Loaded, plan: InitPlan) -> Result<String, Fail
     };
     let instance = setup::init(&loaded.config, init, key).await?;
     Ok(instance.id.to_string())
+}
+
+fn unseal_key(with: UnsealWith) -> Result<UnsealKey, SetupError> {
+    match with {
+        UnsealWith::Passphrase(passphrase) => Ok(setup::passphrase(passphrase)),
+        UnsealWith::KeyFile(text) => setup::key_file(&text),
+        UnsealWith::Shares(text) => setup::shares(&text),
+    }
 }
 
 /// Looks at the configured database.
@@ -54,17 +58,7 @@ pub(crate) async fn migrate(loaded: &Loaded) -> Result<(), Failure> {
 
 /// Restores a backup into the configured database.
 pub(crate) async fn restore(loaded: &Loaded, file: &Path, key: UnsealWith) -> Result<Restored, Failure> {
-    let key = match key {
-        UnsealWith::Passphrase(passphrase) => setup::passphrase(passphrase),
-        UnsealWith::KeyFile(text) => setup::key_file(&text)?,
-        UnsealWith::Shares(_) => {
-            return Err(Failure::usage(
-                "a restore takes no shares",
-                "--unseal-key-file or --passphrase-file",
-            ));
-        }
-    };
-    Ok(restore::restore(&loaded.config, file, key).await?)
+    Ok(restore::restore(&loaded.config, file, unseal_key(key)?).await?)
 }
 
 /// Moves the configured SQLite database to PostgreSQL, or looks whether it could be.

@@ -124,3 +124,39 @@ async fn shares_are_forgotten_after_ten_minutes_or_when_one_who_has_one_says_so(
     }
     app.stop().await;
 }
+
+/// Whoever lost the machine has the backup and the shares: no more is needed, and fewer are not enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_comes_back_by_shares() {
+    let shares = texts(5, 3);
+    let app = with_shares(&shares).await;
+    let made = send(&app.operator(), Request::post(&["v1", "sys", "backups"]))
+        .await
+        .good();
+    let file = app.stage.data_dir.join("backups").join(made["name"].as_str().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    for (number, share) in shares.iter().enumerate() {
+        std::fs::write(dir.path().join(number.to_string()), share).unwrap();
+    }
+    let restored = async |places: &[usize]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_dekeys"));
+        command.args(["backup", "restore", "--json", "--data-dir"]);
+        command.arg(dir.path().join("data")).arg(&file).env_clear();
+        for place in places {
+            command.arg("--share-file").arg(dir.path().join(place.to_string()));
+        }
+        let output = command.output().await.unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(told).unwrap())
+    };
+    for few in [&[0, 1][..], &[0, 1, 1]] {
+        let (done, told) = restored(few).await;
+        assert!(!done && told.contains("share"), "{told}");
+    }
+    let (done, told) = restored(&[4, 1, 2]).await;
+    assert!(
+        done && told.contains(&app.stage.server.app.instance.id.to_string()),
+        "{told}"
+    );
+    app.stop().await;
+}
