@@ -88,7 +88,8 @@ impl PurchaseState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether `next` may follow. Released only before settlement was begun.
+    /// Whether `next` may follow. Released only before settlement was begun. Credited also what was refused or given up,
+    /// when its money moved all the same.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use PurchaseState::{Claimed, Credited, Paid, Provisioning, Refused, Released, Settled, Settling};
@@ -99,6 +100,7 @@ impl PurchaseState {
                 | (Settling, Settled | Credited | Refused | Paid)
                 | (Paid, Provisioning | Credited)
                 | (Provisioning, Settled | Credited)
+                | (Released | Refused, Credited)
         )
     }
 

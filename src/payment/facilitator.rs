@@ -214,6 +214,13 @@ impl PaymentRail for HttpRail {
         Box::pin(self.found(purchase, now))
     }
 
+    fn moved<'a>(&'a self, purchase: &'a Purchase, now: Timestamp) -> Answer<'a, Find> {
+        if self.chain.is_none() {
+            return Box::pin(async { Find::NotSettled });
+        }
+        Box::pin(self.found(purchase, now))
+    }
+
     fn name(&self) -> &'static str {
         "http"
     }

@@ -61,6 +61,11 @@ pub trait PaymentRail: Send + Sync {
     fn settle<'a>(&'a self, offered: &'a Offered) -> Answer<'a, Settle>;
     /// Looks for the settlement of a purchase whose outcome is unknown.
     fn find<'a>(&'a self, purchase: &'a Purchase, now: Timestamp) -> Answer<'a, Find>;
+    /// Whether the money of a payment that was refused or given up moved all the same: until its authorization ends,
+    /// whoever saw it can use it. Orders nothing; a rail that cannot tell without ordering says that it did not.
+    fn moved<'a>(&'a self, purchase: &'a Purchase, now: Timestamp) -> Answer<'a, Find> {
+        self.find(purchase, now)
+    }
     /// The rail's name in events and receipts.
     fn name(&self) -> &str;
     /// Whether the money is only pretended.

@@ -16,7 +16,7 @@ use crate::model::control::Stored;
 use crate::model::event::Event;
 use crate::model::grant::{Grant, GrantState};
 use crate::model::payment::{Purchase, PurchaseState};
-use crate::payment::{self, Offered, PaymentRail, Settle, Verify};
+use crate::payment::{self, Find, Offered, PaymentRail, Settle, Verify};
 use crate::store::Tx;
 use crate::store::purchases::Claim;
 
@@ -25,6 +25,9 @@ const RECONCILE_AFTER: Ttl = Ttl::from_secs(1);
 
 /// How long a claim lives without progress: longer than vendors and rail may take together.
 const CLAIM_LIFE: Ttl = Ttl::from_mins(2);
+
+/// How long after an authorization's end its use would be in a block that is final.
+const WATCHED: Ttl = Ttl::from_secs(70);
 
 /// How long the rail may take before the reconciler looks.
 const SETTLE_LIFE: Ttl = Ttl::from_secs(45);
@@ -46,6 +49,11 @@ pub(super) async fn paid(
     match rail.verify(&offered).instrument(measure::rail("verify")).await {
         Verify::Valid { .. } => {}
         Verify::Invalid(reason) => {
+            // Unless it is used because another request brought it first, and was quicker: then what came of it is the
+            // answer. A 402 would have it paid twice.
+            if let Claimed::Before(purchase) = claim(app, context, &order, &offered, Keep::No).await? {
+                return before(app, context, &order, *purchase, required).await;
+            }
             return Err(Error::PaymentInvalid {
                 reason,
                 required,
@@ -58,28 +66,12 @@ pub(super) async fn paid(
         Claimed::Ours(purchase, grant) => (*purchase, *grant),
         Claimed::Before(purchase) => return before(app, context, &order, *purchase, required).await,
     };
-    match rail.verify(&offered).instrument(measure::rail("verify")).await {
-        Verify::Valid { payer } if payer.to_lowercase() == purchase.payer => {}
-        Verify::Valid { .. } => {
-            release(app, &purchase, &grant, "the rail names another payer").await?;
-            return Err(Error::PaymentInvalid {
-                reason: "the rail names another payer".to_owned(),
-                required,
-                response: None,
-            });
-        }
-        Verify::Invalid(reason) => {
-            release(app, &purchase, &grant, &reason).await?;
-            return Err(Error::PaymentInvalid {
-                reason,
-                required,
-                response: None,
-            });
-        }
-        Verify::Unknown(reason) => {
-            release(app, &purchase, &grant, &reason).await?;
-            return Err(Error::PaymentUnavailable);
-        }
+    if let Some(reason) = unsound(app, rail.as_ref(), &offered, &purchase, &grant).await? {
+        return Err(Error::PaymentInvalid {
+            reason,
+            required,
+            response: None,
+        });
     }
     if purchase.settle_first {
         return prepaid::pay(
@@ -103,6 +95,33 @@ pub(super) async fn paid(
         required,
     )
     .await
+}
+
+/// Verifies what is claimed; released, and why, if it would not settle.
+async fn unsound(
+    app: &App,
+    rail: &dyn PaymentRail,
+    offered: &Offered,
+    purchase: &Purchase,
+    grant: &Grant,
+) -> Result<Option<String>, Error> {
+    let reason = match rail.verify(offered).instrument(measure::rail("verify")).await {
+        Verify::Valid { payer } if payer.to_lowercase() == purchase.payer => return Ok(None),
+        Verify::Valid { .. } => "the rail names another payer".to_owned(),
+        // Used since it was claimed, by somebody who saw it: the money is here, and settling will find it.
+        Verify::Invalid(_) if has_moved(app, rail, purchase).await => return Ok(None),
+        Verify::Invalid(reason) => reason,
+        Verify::Unknown(reason) => {
+            release(app, purchase, grant, &reason).await?;
+            return Err(Error::PaymentUnavailable);
+        }
+    };
+    release(app, purchase, grant, &reason).await?;
+    Ok(Some(reason))
+}
+
+async fn has_moved(app: &App, rail: &dyn PaymentRail, purchase: &Purchase) -> bool {
+    matches!(rail.moved(purchase, app.now()).await, Find::Settled { .. })
 }
 
 /// Makes the keys, holds them, and settles: nothing is charged before they exist.
@@ -407,7 +426,8 @@ pub(super) async fn refused(
     })
 }
 
-/// A purchase that came to nothing: its keys are ended, its grant failed.
+/// A purchase that came to nothing: its keys are ended, its grant failed. Whoever saw its authorization may use it until
+/// that ends, so it is looked at once more then.
 pub(super) async fn close(
     app: &App,
     purchase: &Purchase,
@@ -419,7 +439,7 @@ pub(super) async fn close(
     let now: Timestamp = app.now();
     let mut closed = purchase.clone();
     closed.state = state;
-    closed.next_at = None;
+    closed.next_at = Some(watched(purchase));
     closed.last_error = Some(why.chars().take(200).collect());
     let mut tx = app.store.begin().await?;
     tx.update_purchase(&closed).await?;
@@ -432,6 +452,11 @@ pub(super) async fn close(
     app.control().forget_grant(grant.id);
     app.announce_work();
     Ok(())
+}
+
+/// When a purchase that came to nothing is looked at for the last time.
+pub(super) fn watched(purchase: &Purchase) -> Timestamp {
+    purchase.valid_before.plus(WATCHED)
 }
 
 pub(super) async fn unknown(app: &App, purchase: &Purchase, grant: &Grant, why: &str) -> Result<(), Error> {

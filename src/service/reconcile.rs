@@ -4,7 +4,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::{App, buy, credit, end, prepaid, purchase};
 use crate::base::id::{PurchaseId, RequestId};
-use crate::base::time::Ttl;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::Grant;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::payment::Find;
@@ -49,8 +49,12 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
             )
             .await
         }
-        state if is_open(state) => match take(app, id).await? {
+        state if is_open(state) => match take(app, &purchase).await? {
             Some(purchase) => settling(app, purchase, grant).await,
+            None => Ok(()),
+        },
+        PurchaseState::Refused | PurchaseState::Released => match take(app, &purchase).await? {
+            Some(purchase) => watch(app, purchase).await,
             None => Ok(()),
         },
         _ => Ok(()),
@@ -66,12 +70,12 @@ const fn is_open(state: PurchaseState) -> bool {
 }
 
 /// Takes the look: workers of other instances keep away while this one asks the rail. `None`: somebody was first.
-async fn take(app: &App, id: PurchaseId) -> Result<Option<Purchase>, Error> {
+async fn take(app: &App, seen: &Purchase) -> Result<Option<Purchase>, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
-    let found = tx.purchase(id).await?;
-    let open = |row: &Purchase| is_open(row.state) && end::due(row.next_at, now);
-    let Some(stored) = found.filter(|row| open(&row.unverified)) else {
+    let found = tx.purchase(seen.id).await?;
+    let same = |row: &Purchase| row.state == seen.state && end::due(row.next_at, now);
+    let Some(stored) = found.filter(|row| same(&row.unverified)) else {
         return Ok(None);
     };
     let mut purchase = purchase::authentic(app, stored)?;
@@ -152,10 +156,44 @@ async fn settled(app: &App, purchase: Purchase, grant: Grant, transaction: Strin
     Ok(())
 }
 
+/// Refused or given up, and its authorization is over: if it was used all the same, its payer has credit.
+async fn watch(app: &App, mut purchase: Purchase) -> Result<(), Error> {
+    let Some((rail, _)) = app.rail.as_ref() else {
+        return Ok(());
+    };
+    let now = app.now();
+    let moved = rail.moved(&purchase, now).await;
+    let mut tx = app.store.begin().await?;
+    let state = tx.purchase(purchase.id).await?.map(|row| row.unverified.state);
+    if state != Some(purchase.state) {
+        return Ok(());
+    }
+    let mut events = Vec::new();
+    match moved {
+        Find::Settled { transaction } => {
+            purchase.transaction = Some(transaction);
+            events.push(credit::owe(app, &mut tx, purchase, "settled after it had come to nothing").await?);
+        }
+        Find::NotSettled => {
+            purchase.next_at = None;
+            tx.update_purchase(&purchase).await?;
+        }
+        Find::Unknown(_) => {
+            purchase.next_at = Some(purchase::watched(&purchase).max(now.plus(wait(&purchase, now))));
+            tx.update_purchase(&purchase).await?;
+        }
+    }
+    let _none = tx.commit(&events, &[]).await?;
+    Ok(())
+}
+
+fn wait(purchase: &Purchase, now: Timestamp) -> Ttl {
+    Ttl::from_millis(now.since(purchase.created).as_millis() / 4).clamp(SOONEST, LATEST)
+}
+
 async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), Error> {
     let now = app.now();
-    let wait = Ttl::from_millis(now.since(purchase.created).as_millis() / 4).clamp(SOONEST, LATEST);
-    purchase.next_at = Some(now.plus(wait));
+    purchase.next_at = Some(now.plus(wait(&purchase, now)));
     purchase.last_error = Some(trouble.chars().take(200).collect());
     let mut tx = app.store.begin().await?;
     tx.update_purchase(&purchase).await?;

@@ -108,7 +108,7 @@ impl Tx {
             .ok_or(StoreError::Absent("purchase"))?
             .unverified
             .state;
-        let reclaimed = before == PurchaseState::Released && purchase.state != before;
+        let reclaimed = before == PurchaseState::Released && purchase.state == PurchaseState::Claimed;
         if reclaimed || (before != purchase.state && !before.may_become(purchase.state)) {
             return Err(StoreError::Transition {
                 what: "purchase",

@@ -3,6 +3,7 @@
 
 use dekeys::client::Request;
 use dekeys::config::{Config, Rail};
+use dekeys::service::unseal::unseal;
 use dekeys::setup::stage::{PAY_TO, PRIM};
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -125,6 +126,66 @@ async fn money_that_did_not_move_gives_nothing_whatever_is_said() {
         (0, 0),
         "{failed:?}"
     );
+    app.stop().await;
+}
+
+/// A payment that was refused stays good until its authorization ends, for whoever saw it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_moves_after_a_refusal_leaves_credit() {
+    let chain = Chain::start().await;
+    let app = app(&chain, true).await;
+    chain.next(Script::Refuse);
+    bought(&app).await.is(402, "payment_invalid");
+    chain.observer_settles();
+    chain.advance(200);
+    // What is left open is looked at when a process begins.
+    let app = app.restart().await;
+    unseal(&app.stage.server.app, app.unseal_key()).await.unwrap();
+    let credited = event(&app, "payment.credited").await;
+    assert_eq!(credited["event"]["data"]["state"], "credited", "{credited}");
+    assert_eq!((chain.paid(PAY_TO), app.events("grant.created").await.len()), (1, 0));
+    app.stop().await;
+}
+
+/// Of two requests with one payment the slower one's verification finds it used: by the other, so there is nothing to pay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slower_of_two_same_requests_is_not_asked_to_pay_again() {
+    let chain = Chain::start().await;
+    let app = app(&chain, true).await;
+    let body = json!({ "reference": READ, "ttl": "10m", "public_key": app.stage.cast.agent.public() });
+    let header = Wallet::new().sign(&app.quote(&body).await);
+    chain.hold_verification(0);
+    let (client, other) = (app.anyone(), app.anyone());
+    let quicker = async {
+        chain.held().await;
+        let seen = app.pay(&client, &body, &header).await;
+        chain.release();
+        seen
+    };
+    let (slower, quicker) = tokio::join!(app.pay(&other, &body, &header), quicker);
+    assert_eq!(quicker.status, 201, "{}", quicker.json);
+    assert_eq!(slower.status, 200, "{}", slower.json);
+    assert_eq!((slower.text("/id"), chain.settles()), (quicker.text("/id"), 1));
+    assert_eq!(slower.json.get("token"), None);
+    app.stop().await;
+}
+
+/// An observer uses the authorization when it is claimed here, and not yet settled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_moves_between_claim_and_settlement_gives_its_grant() {
+    let chain = Chain::start().await;
+    let app = app(&chain, true).await;
+    chain.hold_verification(1);
+    let observer = async {
+        chain.held().await;
+        chain.observer_settles();
+        chain.release();
+    };
+    let (seen, ()) = tokio::join!(bought(&app), observer);
+    // The facilitator breaks over what is used.
+    assert_eq!(seen.status, 202, "{}", seen.json);
+    event(&app, "grant.created").await;
+    assert_eq!((chain.paid(PAY_TO), app.stage.vendor.live_keys().len()), (1, 1));
     app.stop().await;
 }
 

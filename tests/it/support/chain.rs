@@ -11,6 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use dekeys::base::time::SystemClock;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// What the facilitator does with the next settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,11 @@ struct Books {
     transactions: Vec<(u64, String, Vec<Value>)>,
     ahead: u64,
     settles: u32,
+    /// How many verifications go by before one is held.
+    hold_after: Option<u32>,
     headers: Option<HeaderMap>,
+    /// The last authorization.
+    seen: Option<Value>,
 }
 
 /// The server.
@@ -50,6 +55,8 @@ struct Books {
 pub(crate) struct Chain {
     books: Arc<Mutex<Books>>,
     began: u64,
+    arrived: Arc<Notify>,
+    go: Arc<Notify>,
     pub(crate) url: String,
 }
 
@@ -63,6 +70,8 @@ impl Chain {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let chain = Self {
             books: Arc::default(),
+            arrived: Arc::default(),
+            go: Arc::default(),
             // Long ago, so that there are many blocks to look through.
             began: seconds() - 40_000,
             url: format!("http://{}", listener.local_addr().unwrap()),
@@ -84,6 +93,29 @@ impl Chain {
     /// The chain's time goes ahead of the machine's.
     pub(crate) fn advance(&self, seconds: u64) {
         self.books.lock().unwrap().ahead += seconds;
+    }
+
+    /// Whoever saw an authorization uses it: the last that was brought here.
+    pub(crate) fn observer_settles(&self) {
+        let mut books = self.books.lock().unwrap();
+        let signed = books.seen.clone().unwrap();
+        let to = signed["to"].as_str().unwrap().to_owned();
+        self.transfer(&mut books, &signed, &to);
+    }
+
+    /// Holds the verification after `others` until [`Self::release`].
+    pub(crate) fn hold_verification(&self, others: u32) {
+        self.books.lock().unwrap().hold_after = Some(others);
+    }
+
+    /// Waits until a verification is held.
+    pub(crate) async fn held(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Lets what is held go on.
+    pub(crate) fn release(&self) {
+        self.go.notify_one();
     }
 
     /// How often it was asked to settle.
@@ -153,6 +185,17 @@ fn authorization(payment: &Value) -> &Value {
 
 async fn verify(State(chain): State<Chain>, Json(payment): Json<Value>) -> Json<Value> {
     let signed = authorization(&payment);
+    let held = {
+        let mut books = chain.books.lock().unwrap();
+        books.seen = Some(signed.clone());
+        let held = books.hold_after == Some(0);
+        books.hold_after = books.hold_after.and_then(|others| others.checked_sub(1));
+        held
+    };
+    if held {
+        chain.arrived.notify_one();
+        chain.go.notified().await;
+    }
     let books = chain.books.lock().unwrap();
     let used = Chain::is_used(&books, signed["nonce"].as_str().unwrap());
     Json(if used {
