@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs two official x402 clients and the scripts that drive them: install.sh FOLDER
+# Installs two official x402 clients, a chain, and the scripts that drive them: install.sh FOLDER
 # What is there already stays. Needs node, npm and python3.
 set -eu
 
@@ -7,17 +7,19 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cd "$1"
-for file in package.json requirements.txt buy.mjs buy.py; do
+mkdir -p chain
+for path in "$here"/package.json "$here"/requirements.txt "$here"/buy.* "$here"/chain/*.json "$here"/chain/*.mjs; do
+    file=${path#"$here/"}
     # Whole or not at all: somebody else may be running them.
-    cp "$here/$file" "$file.$$"
+    cp "$path" "$file.$$"
     mv "$file.$$" "$file"
 done
-if [ ! -e node_modules/installed ]; then
+if ! cmp -s package.json node_modules/installed; then
     npm install --no-fund --no-audit --ignore-scripts --silent >&2
-    touch node_modules/installed
+    cp package.json node_modules/installed
 fi
-if [ ! -e venv/installed ]; then
+if ! cmp -s requirements.txt venv/installed; then
     python3 -m venv venv
     venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt >&2
-    touch venv/installed
+    cp requirements.txt venv/installed
 fi
