@@ -216,7 +216,7 @@ async fn ask(app: &App, rotation: &Rotation, connected: &Connected, root: &RootS
         Err(failure) if failure.created == Existence::No => {
             return fail(app, rotation, &Error::vendor(&rotation.vendor, failure)).await;
         }
-        Err(failure) => return later(app, rotation.id, Ttl::from_secs(3), Some(failure.words)).await,
+        Err(failure) => return later(app, rotation, Ttl::from_secs(3), Some(failure.words)).await,
     };
     let mut tx = app.store.begin().await?;
     let Some(mut row) = still(&mut tx, rotation).await? else {
@@ -264,7 +264,7 @@ async fn take_up(app: &App, rotation: &Rotation) -> Result<(), Error> {
         RotateMode::InPlace => match adapter.test_root(&app.egress, &root).await {
             Ok(()) => fail(app, &row, &Error::internal("the vendor did not switch")).await,
             Err(failure) if failure.class == FailureClass::Auth => lost(app, &row).await,
-            Err(failure) => later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+            Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
         },
         RotateMode::CreateThenRevoke | RotateMode::TwoSlot => {
             match clean_up(app, &adapter, &root, &name(app, &row)).await {
@@ -276,7 +276,7 @@ async fn take_up(app: &App, rotation: &Rotation) -> Result<(), Error> {
                     )
                     .await
                 }
-                Err(failure) => later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+                Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
             }
         }
     }
@@ -344,7 +344,7 @@ async fn test(app: &App, rotation: &Rotation) -> Result<(), Error> {
     let trouble = match proves(app, &row, &connected, &root).await {
         Ok(()) => None,
         Err(error @ Error::Vendor { retryable: true, .. }) if patient => {
-            return later(app, row.id, again_in(&row, app.now()), Some(error.to_string())).await;
+            return later(app, &row, again_in(&row, app.now()), Some(error.to_string())).await;
         }
         Err(error) => Some(error),
     };
@@ -450,13 +450,13 @@ async fn end_old(app: &App, rotation: &Rotation) -> Result<(), Error> {
         return match accepted(app, &adapter, &old).await {
             Ok(false) => close(app, &row).await,
             Ok(true) => remind(app, &row).await,
-            Err(failure) => later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+            Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
         };
     }
     let id = match adapter.root_id(&app.egress, &old).await {
         Ok(id) => id,
         Err(failure) if failure.class == FailureClass::Auth => return close(app, &row).await,
-        Err(failure) => return later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+        Err(failure) => return later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
     };
     let Some((row, _, root)) = claim(app, &row, &new.to_string()).await? else {
         return Ok(());
@@ -468,15 +468,15 @@ async fn end_old(app: &App, rotation: &Rotation) -> Result<(), Error> {
             Ok(true) => {
                 later(
                     app,
-                    row.id,
+                    &row,
                     again_in(&row, app.now()),
                     Some("the vendor still accepts the old one".to_owned()),
                 )
                 .await
             }
-            Err(failure) => later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+            Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
         },
-        Err(failure) => later(app, row.id, again_in(&row, app.now()), Some(failure.words)).await,
+        Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
     }
 }
 

@@ -23,7 +23,7 @@ use super::caller::Context;
 use super::control::Connected;
 use super::error::Error;
 use super::provision::{self, DEADLINE, Saved, facts, key_name};
-use super::{App, root_rotation, schedule};
+use super::{App, end, root_rotation, schedule};
 use crate::base::id::{CredentialId, LeaseId, RotationId};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::credential::{Credential, CredentialState};
@@ -264,6 +264,10 @@ pub(super) async fn read(app: &App, id: RotationId) -> Result<Rotation, Error> {
 pub(super) async fn step(app: &App, id: RotationId) -> Result<(), Error> {
     let rotation = read(app, id).await?;
     if rotation.kind == RotationKind::Root {
+        // Whoever rotates it may have gone on since this worker saw it: its next step has its own time.
+        if !end::due(rotation.next_at, app.now()) {
+            return Ok(());
+        }
         return on_record(root_rotation::step(app, &rotation).await);
     }
     on_record(match rotation.state {
@@ -332,7 +336,7 @@ async fn found_left(app: &App, rotation: &Rotation) -> Result<(), Error> {
     let state = tx.credential(id).await?.map(|row| row.state);
     tx.end().await?;
     match state {
-        Some(CredentialState::Intent | CredentialState::Probe) => later(app, rotation.id, LOOK_AGAIN, None).await,
+        Some(CredentialState::Intent | CredentialState::Probe) => later(app, rotation, LOOK_AGAIN, None).await,
         _ => {
             fail(
                 app,
@@ -355,9 +359,10 @@ pub(super) fn again_in(rotation: &Rotation, now: Timestamp) -> Ttl {
     now.since(rotation.created).clamp(LOOK_AGAIN, Ttl::from_mins(1))
 }
 
-pub(super) async fn later(app: &App, id: RotationId, wait: Ttl, trouble: Option<String>) -> Result<(), Error> {
+/// Looks again in a while, unless somebody has taken it further.
+pub(super) async fn later(app: &App, seen: &Rotation, wait: Ttl, trouble: Option<String>) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
-    let Some(mut row) = tx.rotation(id).await?.filter(|row| !row.state.is_final()) else {
+    let Some(mut row) = still(&mut tx, seen).await?.filter(|row| !row.state.is_final()) else {
         return Ok(());
     };
     row.next_at = Some(app.now().plus(wait));

@@ -56,7 +56,7 @@ pub(super) async fn test(app: &App, rotation: &Rotation) -> Result<(), Error> {
         Err(failure) if app.now().since(rotation.created) >= PATIENCE => {
             fail(app, rotation.id, &Error::vendor(&rotation.vendor, failure)).await
         }
-        Err(failure) => later(app, rotation.id, again_in(rotation, app.now()), Some(failure.words)).await,
+        Err(failure) => later(app, rotation, again_in(rotation, app.now()), Some(failure.words)).await,
     }
 }
 

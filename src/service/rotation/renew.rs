@@ -71,7 +71,7 @@ pub(super) async fn renew(app: &App, started: Started) -> Result<(), Error> {
             return fail(app, rotation.id, &Error::vendor(&rotation.vendor, failure)).await;
         }
         // The vendor may have switched: the value is lost, and asked for again soon.
-        Err(failure) => return later(app, rotation.id, again_in(&rotation, app.now()), Some(failure.words)).await,
+        Err(failure) => return later(app, &rotation, again_in(&rotation, app.now()), Some(failure.words)).await,
     };
     if rotation.mode == RotateMode::VendorOverlap {
         // The old value works meanwhile. What the vendor answers decides nothing: there is only one way on.

@@ -38,6 +38,7 @@ fields = { key = "/value" }
 
 on_both! {
     the_api_makes_another_that_proves_itself_and_takes_over_the_keys, super::any_policy();
+    the_old_one_lives_through_its_grace_however_often_workers_look, super::any_policy();
     one_that_cannot_make_keys_is_never_used, super::any_policy();
     one_made_by_hand_is_tested_alike_and_the_old_one_is_asked_for_until_it_is_gone, super::any_policy();
     a_vendor_that_switches_in_place_is_asked_once, super::any_policy();
@@ -90,6 +91,18 @@ async fn the_api_makes_another_that_proves_itself_and_takes_over_the_keys(app: &
     for kind in ["root_rotation_begun", "root_made", "root_proved", "root_rotated"] {
         assert_eq!(scene.events(&format!("vendor.{kind}")).await.len(), 1, "{kind}");
     }
+}
+
+async fn the_old_one_lives_through_its_grace_however_often_workers_look(app: &TestApp) {
+    let scene = Scene::new(app, BY_API, "").await;
+    for count in 1..=12 {
+        let rotated = rotate_root(app, json!({})).await.good();
+        assert_eq!(rotated["state"], "overlap");
+        // A worker that saw it a moment before comes now.
+        scene.forward().await.good();
+        assert_eq!(row(app).await["state"], "overlap", "rotation {count}");
+    }
+    assert_eq!(live_roots(&scene), 13);
 }
 
 async fn one_that_cannot_make_keys_is_never_used(app: &TestApp) {
