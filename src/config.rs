@@ -185,6 +185,8 @@ pub struct HttpLimits {
     pub header_timeout: Ttl,
     /// Longest wait for the body.
     pub body_timeout: Ttl,
+    /// Longest time in which a client takes nothing of what is sent to it.
+    pub send_timeout: Ttl,
     /// Longest work on one request.
     pub request_timeout: Ttl,
     /// Time from a forwarded request to the head of the vendor's answer.
@@ -313,6 +315,7 @@ impl Default for HttpLimits {
             header: 16 * 1024,
             header_timeout: Ttl::from_secs(10),
             body_timeout: Ttl::from_secs(30),
+            send_timeout: Ttl::from_mins(5),
             request_timeout: Ttl::from_secs(60),
             forward_timeout: Ttl::from_mins(10),
             forward_idle: Ttl::from_mins(5),

@@ -2,6 +2,7 @@
 //! answer. It holds no rule of its own about who may do what.
 
 pub mod answer;
+mod frames;
 pub mod grants;
 mod guard;
 pub mod input;
@@ -64,6 +65,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Time for the body.
     pub body_timeout: Duration,
+    /// Time in which a client may take nothing of what is sent to it.
+    pub send_timeout: Duration,
     /// Time for the work, from the read request to the answer.
     pub request_timeout: Duration,
     /// Connections at once.
@@ -76,6 +79,7 @@ impl Default for Limits {
             body: 256 * 1024,
             header: 16 * 1024,
             header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_mins(5),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_mins(1),
             connections: 4096,
@@ -297,7 +301,7 @@ pub async fn listen<L: Listener>(mut listener: L, router: Router, limits: Limits
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(guard::Guarded::new(stream)), service)
+            .serve_connection_with_upgrades(TokioIo::new(guard::Guarded::new(stream, limits.send_timeout)), service)
             .into_owned();
         let watched = graceful.watch(connection);
         tokio::spawn(async move {

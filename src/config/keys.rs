@@ -479,6 +479,17 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "limits.send_timeout",
+        flag: None,
+        default: "`5m`",
+        meaning: "Longest time in which a client takes nothing of what is sent to it, 1s to 1h; then its connection is closed.",
+        show: |config| config.limits.send_timeout.to_string(),
+        set: |config, text| {
+            config.limits.send_timeout = span(text)?;
+            Ok(())
+        },
+    },
+    Key {
         name: "limits.request_timeout",
         flag: None,
         default: "`1m`",

@@ -1,4 +1,4 @@
-//! What a connection may say in HTTP/1 before anything else reads it. A request whose end two servers could see in two
+//! What a connection may say before anything else reads it, in HTTP/1 here, in HTTP/2 in `frames.rs`. A request whose end two servers could see in two
 //! places (`Content-Length` beside `Transfer-Encoding`, two encodings) or whose target holds a fragment is answered with
 //! 400, and the connection is closed (RFC 9112, 6.1 and 3.2). The HTTP library would take the first one's word and drop
 //! the rest, so that nobody behind it could see that there was a question.
@@ -6,9 +6,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::frames::Frames;
 
 /// The longest head that is looked at; the library refuses longer ones by itself.
 const LONGEST: usize = 512 * 1024;
@@ -22,15 +26,32 @@ pub(super) struct Guarded<S> {
     framing: Framing,
     /// What is left to say before the connection is closed.
     farewell: Option<&'static [u8]>,
+    /// How long the other side may take nothing of what is sent, and the clock of that while it takes nothing.
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) const fn new(stream: S) -> Self {
+    pub(super) const fn new(stream: S, patience: Duration) -> Self {
         Self {
             stream,
             framing: Framing::new(),
             farewell: None,
+            patience,
+            stalled: None,
         }
+    }
+
+    /// What a write came to. Whoever takes nothing for too long holds memory for nothing, and is given up.
+    fn sent(&mut self, context: &mut Context<'_>, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if sent.is_ready() {
+            self.stalled = None;
+            return sent;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -48,7 +69,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                 return Poll::Ready(Ok(()));
             }
             buffer.set_filled(before);
-            this.farewell = Some(REFUSAL);
+            // Words of HTTP/1 would be noise between frames of HTTP/2.
+            this.farewell = Some(if this.framing.frames.is_some() { b"" } else { REFUSAL });
         }
         // Said here, since the library must not see the request; then the end of the connection.
         while let Some(left) = this.farewell.filter(|left| !left.is_empty()) {
@@ -67,7 +89,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             // From here on it is another protocol.
             self.framing.state = State::Off;
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.sent(context, sent)
     }
 
     fn poll_write_vectored(
@@ -82,7 +105,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         {
             self.framing.state = State::Off;
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.sent(context, sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,6 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 struct Framing {
     state: State,
     line: Vec<u8>,
+    frames: Option<Frames>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +141,9 @@ enum State {
     Chunk(u64),
     /// Lines after the last chunk.
     Trailers,
-    /// Nothing is looked at: HTTP/2, another protocol, or a head that the library refuses.
+    /// HTTP/2: frames.
+    Frames,
+    /// Nothing is looked at: another protocol, or a head that the library refuses.
     Off,
 }
 
@@ -125,6 +152,7 @@ impl Framing {
         Self {
             state: State::Head,
             line: Vec::new(),
+            frames: None,
         }
     }
 
@@ -133,6 +161,10 @@ impl Framing {
         while !bytes.is_empty() {
             match self.state {
                 State::Off => return true,
+                State::Frames => {
+                    let frames = self.frames.get_or_insert_with(|| Frames::new(Instant::now()));
+                    return frames.take(bytes, Instant::now);
+                }
                 State::Body(left) | State::Chunk(left) => {
                     let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = bytes.get(count..).unwrap_or_default();
@@ -204,7 +236,7 @@ fn head(text: &[u8]) -> Option<State> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let request = lines.next().unwrap_or_default();
     if request.starts_with(b"PRI * HTTP/2.0") {
-        return Some(State::Off);
+        return Some(State::Frames);
     }
     if memchr(b'#', request).is_some() {
         return None;
@@ -294,7 +326,8 @@ mod tests {
     }
 
     #[test]
-    fn http_2_is_not_looked_at() {
-        assert!(taken("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n#####", 7));
+    fn http_2_is_no_request_of_http_1() {
+        let frames = "\0\0\u{4}\0\0\0\0\0\u{1}#\n\r\n".repeat(1000);
+        assert!(taken(&format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{frames}"), 7));
     }
 }

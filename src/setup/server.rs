@@ -226,6 +226,7 @@ fn limits(config: &Config) -> Limits {
         body: config.limits.body,
         header: config.limits.header,
         header_timeout: config.limits.header_timeout.to_std(),
+        send_timeout: config.limits.send_timeout.to_std(),
         body_timeout: config.limits.body_timeout.to_std(),
         request_timeout: config.limits.request_timeout.to_std(),
         connections: config.limits.max_connections,

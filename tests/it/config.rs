@@ -153,6 +153,7 @@ fn every_key_is_read_from_the_file_the_environment_and_flags() {
         ("limits.header", "8 KiB"),
         ("limits.header_timeout", "5s"),
         ("limits.body_timeout", "6s"),
+        ("limits.send_timeout", "6m"),
         ("limits.request_timeout", "7s"),
         ("limits.forward_timeout", "8m"),
         ("limits.forward_idle", "11m"),

@@ -122,6 +122,13 @@ impl Process {
         self.client(Some(&self.cast.operator))
     }
 
+    /// Memory in use, in KiB (proc(5)).
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// The demo vendor's root credential.
     pub(crate) fn vendor_root(&self) -> String {
         self.vendor.root_fields()[0].1.clone()
