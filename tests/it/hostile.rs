@@ -1,6 +1,7 @@
 //! What strangers send to break a server: broken JSON, and more of everything than it takes. Nothing panics, what is
 //! broken is refused, and everybody else is served meanwhile.
 
+mod disk;
 mod json;
 mod load;
 mod tls;
