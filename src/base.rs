@@ -4,6 +4,8 @@
 pub mod canonical;
 #[cfg(feature = "server")]
 pub mod egress;
+#[cfg(feature = "server")]
+pub mod fail;
 pub mod id;
 pub mod money;
 #[cfg(feature = "server")]

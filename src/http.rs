@@ -36,6 +36,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use crate::base::fail::{self, Stage};
 use crate::base::id::RequestId;
 use crate::base::trace;
 use crate::operations::{Group, Method, Operation, Who, operations};
@@ -185,6 +186,7 @@ async fn serve(surface: &Surface, operation: &'static Operation, path: &RawPathP
         in_time(surface, operation, input, id).await
     };
     let outcome = work.instrument(span.clone()).await;
+    fail::at(Stage::Replying, || operation.id.to_owned());
     let code = outcome.as_ref().err().map(|refused| refused.problem().code.code);
     let response = answer::write(app, id, outcome);
     app.metrics().answered(

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::Format;
+use crate::base::fail;
 use crate::config::{self, Flags, LogConfig, LogFormat};
 use crate::setup::server::{self, Server};
 use crate::setup::stage::{self, PRIM, Stage};
@@ -89,6 +90,7 @@ pub(crate) fn run(args: &ServeArgs, context: &mut Context<'_>) -> Result<(), Fai
 }
 
 async fn serve(config: &config::Config, context: &mut Context<'_>) -> Result<(), Failure> {
+    fail::listen((context.world.env)("DEKEYS_FAIL_POINTS").map(Into::into));
     let traces = telling(&config.log, context)?;
     server::harden();
     let server = Server::start(config).await?;

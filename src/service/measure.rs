@@ -11,11 +11,13 @@ use tracing::{Instrument as _, Span};
 use super::breaker::Turn;
 use super::error::Error;
 use super::{App, Parts, schedule};
+use crate::base::fail::{self, Stage};
 use crate::base::id::RootId;
 use crate::base::trace::TARGET;
 use crate::metrics::{Answered, Figures, Metrics, StoredFigures};
 use crate::model::event::Event;
 use crate::model::scope::Name;
+use crate::payment::{Offered, PaymentRail, Settle};
 use crate::store::watch::Watch;
 use crate::store::{Engine, StoreError};
 use crate::vendor::{FailureClass, VendorFailure};
@@ -120,6 +122,7 @@ impl App {
             dekeys.outcome = Empty,
         );
         let outcome = work.instrument(span.clone()).await;
+        fail::at(Stage::Answered, || call.to_owned());
         let answered = match outcome.as_ref().map_err(|failure| failure.class) {
             Ok(_) => Answered::Ok,
             Err(FailureClass::Auth) => Answered::Unauthorized,
@@ -161,6 +164,13 @@ impl App {
         self.announce_work();
         Ok(())
     }
+}
+
+/// Settles a payment.
+pub(super) async fn settle(rail: &dyn PaymentRail, offered: &Offered) -> Settle {
+    let outcome = rail.settle(offered).instrument(self::rail("settle")).await;
+    fail::at(Stage::Answered, || "settle".to_owned());
+    outcome
 }
 
 /// The span of one step at the payment rail: `verify`, `settle`.

@@ -2,8 +2,6 @@
 //! costs. Settling, paid, provisioning, and then the grant is in force or its payer has credit. Nothing paid is lost:
 //! each step is on record before the next begins, and the reconciler goes on from where a process ended.
 
-use tracing::Instrument as _;
-
 use super::App;
 use super::buy::{Bought, Order, finish, provision_all};
 use super::caller::Context;
@@ -33,7 +31,7 @@ pub(super) async fn pay(
     // Told before it is true, never after: a 202 too many is looked up, a lost one is paid twice.
     context.charging.begins(grant.id);
     let purchase = settling(app, context, purchase, Vec::new()).await?;
-    match rail.settle(offered).instrument(measure::rail("settle")).await {
+    match measure::settle(rail, offered).await {
         Settle::Done { transaction } => {
             let id = grant.id;
             let made = match paid(app, purchase, transaction).await {

@@ -146,7 +146,7 @@ async fn held(
     // Told before it is true, never after: a 202 too many is looked up, a lost one is paid twice.
     context.charging.begins(grant.id);
     let purchase = settling(app, context, purchase, made).await?;
-    match rail.settle(offered).instrument(measure::rail("settle")).await {
+    match measure::settle(rail, offered).await {
         Settle::Done { transaction } => {
             let id = grant.id;
             let finished = finish(app, context, grant, Vec::new(), Some((purchase, transaction))).await;

@@ -268,29 +268,35 @@ async fn take_up(app: &App, rotation: &Rotation) -> Result<(), Error> {
         },
         RotateMode::CreateThenRevoke | RotateMode::TwoSlot => {
             match clean_up(app, &adapter, &root, &name(app, &row)).await {
-                Ok(()) => {
-                    fail(
-                        app,
-                        &row,
-                        &Error::internal("the new root credential was not put on record in time"),
-                    )
-                    .await
-                }
+                Ok(found) => fail(app, &row, &unheard(&name(app, &row), found)).await,
                 Err(failure) => later(app, &row, again_in(&row, app.now()), Some(failure.words)).await,
             }
         }
     }
 }
 
-/// Looks for a root credential that may have been made, by its name, and ends it: its value is lost.
-async fn clean_up(app: &App, adapter: &Adapter, root: &RootSecret, name: &str) -> Result<(), VendorFailure> {
+/// Looks for a root credential that may have been made, by its name, and ends it: its value is lost. Answers whether one
+/// was found. Vendors list keys; where root credentials are no keys they are not found.
+async fn clean_up(app: &App, adapter: &Adapter, root: &RootSecret, name: &str) -> Result<bool, VendorFailure> {
     if !adapter.can_list() || !adapter.can_end_root() {
-        return Ok(());
+        return Ok(false);
     }
-    for found in adapter.find(&app.egress, root, name).await? {
-        adapter.end_root(&app.egress, root, &found.vendor_key_id).await?;
+    let found = adapter.find(&app.egress, root, name).await?;
+    for one in &found {
+        adapter.end_root(&app.egress, root, &one.vendor_key_id).await?;
     }
-    Ok(())
+    Ok(!found.is_empty())
+}
+
+/// What is told of a root credential whose making was not heard of. What nobody can find for people they must look for
+/// themselves, and so they are told under which name.
+fn unheard(name: &str, found: bool) -> Error {
+    if found {
+        return Error::internal("the new root credential was not put on record in time, and was ended");
+    }
+    Error::Conflict(format!(
+        "the vendor's answer was lost, and it may have made a root credential called {name}: look for it there, and end it"
+    ))
 }
 
 /// The vendor switched in place, and nobody heard the new value.

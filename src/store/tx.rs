@@ -11,6 +11,7 @@ use super::error::{Fault, fault};
 use super::set::Set;
 use super::statement::{Cells, Record, Statement};
 use super::{Engine, Store, StoreError};
+use crate::base::fail::{self, Stage};
 use crate::base::id::EventId;
 use crate::base::trace::TARGET;
 use crate::model::event::{Committed, Event};
@@ -18,6 +19,9 @@ use crate::model::event::{Committed, Event};
 /// A transaction that only reads. It sees the rows as they were at one moment.
 pub struct ReadTx {
     conn: Conn,
+    /// The last statement that wrote, which names a commit without events.
+    #[cfg(debug_assertions)]
+    wrote: &'static str,
 }
 
 /// A transaction that may write. What it did is undone unless it ends with [`Tx::commit`].
@@ -73,7 +77,15 @@ impl ReadTx {
                     .await?,
             ),
         };
-        Ok(Self { conn })
+        Ok(Self::on(conn))
+    }
+
+    const fn on(conn: Conn) -> Self {
+        Self {
+            conn,
+            #[cfg(debug_assertions)]
+            wrote: "",
+        }
     }
 
     /// Ends it and gives the connection back. Dropping does the same a little later.
@@ -87,13 +99,47 @@ impl ReadTx {
 
     /// A statement whose text both engines understand.
     pub(super) fn ask(&mut self, text: &'static str) -> Statement<'_> {
+        self.writes(text);
         Statement::new(&mut self.conn, text)
     }
 
     /// A statement with one text for each engine.
     pub(super) fn ask_each(&mut self, text: Text) -> Statement<'_> {
         let text = text.on(self.engine());
+        self.writes(text);
         Statement::new(&mut self.conn, text)
+    }
+
+    #[cfg(debug_assertions)]
+    fn writes(&mut self, text: &'static str) {
+        if ["INSERT", "UPDATE", "DELETE", "WITH"]
+            .iter()
+            .any(|word| text.starts_with(word))
+        {
+            self.wrote = text;
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "what was written is told to fail points alone")]
+    const fn writes(&self, _text: &'static str) {}
+
+    /// What a commit is called at fail points: the kinds of its events, or what it wrote last.
+    #[cfg(debug_assertions)]
+    fn arrow(&self, events: &[Event]) -> String {
+        let mut kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        kinds.dedup();
+        if kinds.is_empty() {
+            kinds.extend(self.wrote.split_whitespace().filter(|word| *word != "INTO").take(2));
+        }
+        kinds.join("+")
+    }
+
+    /// Nothing listens in a release.
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "as above")]
+    const fn arrow(&self, _events: &[Event]) -> String {
+        String::new()
     }
 
     /// The open transaction, for a statement of its own making.
@@ -129,7 +175,7 @@ impl Tx {
             Pools::Sqlite { write, .. } => Conn::Sqlite(write.begin_with("BEGIN IMMEDIATE").await.map_err(locked)?),
             Pools::Postgres { write, .. } => Conn::Postgres(write.begin().await?),
         };
-        let mut read = ReadTx { conn };
+        let mut read = ReadTx::on(conn);
         let head = read.ask_each(dialect::LOCK_CHAIN).only().await?;
         Ok(Self { read, store, head })
     }
@@ -197,6 +243,8 @@ impl Tx {
     /// Commits. When the answer gets lost, an event of this transaction tells what happened.
     pub(super) async fn finish(self, events: &[Event]) -> Result<(), StoreError> {
         let witness = events.first().map(|event| event.id);
+        let arrow = self.read.arrow(events);
+        fail::at(Stage::BeforeCommit, || arrow.clone());
         let outcome = match self.read.conn {
             Conn::Sqlite(transaction) => transaction.commit().await,
             Conn::Postgres(transaction) => transaction.commit().await,
@@ -206,6 +254,7 @@ impl Tx {
             Err(error) => find_out(&self.store, witness, error).await,
         };
         self.store.watched.see(outcome)?;
+        fail::at(Stage::AfterCommit, || arrow);
         self.store.watched.recorded(events);
         self.store.news.tell(self.head.n);
         Ok(())

@@ -4,6 +4,8 @@
 //! `DEKEYS_CRASH_ROUNDS` is the number of random kills (6 unless set), `DEKEYS_CRASH_SEED` repeats their moments.
 
 #[cfg(test)]
+mod arrows;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod load;
@@ -14,6 +16,8 @@ mod pair;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod record;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod scene;
@@ -23,3 +27,5 @@ mod server;
 mod start;
 #[cfg(test)]
 mod stop;
+#[cfg(test)]
+mod walks;

@@ -38,6 +38,11 @@ impl Database {
         Some(database)
     }
 
+    pub(crate) fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').unwrap();
+        format!("{server}/{}", self.name)
+    }
+
     async fn run(&self, text: String) {
         let mut server = PgConnection::connect(&self.server).await.unwrap();
         sqlx::query(AssertSqlSafe(text)).execute(&mut server).await.unwrap();
@@ -50,8 +55,8 @@ impl Database {
     pub(crate) async fn scene(&self) -> (Scene, Server) {
         let place: TempDir = tempfile::tempdir().unwrap();
         let mut setting = Setting::in_dir(&place.path().join("data"));
-        let (server, _) = self.server.rsplit_once('/').unwrap();
-        setting.database_url = format!("{server}/{}", self.name);
+        setting.database_url = self.url();
+        setting.reap = Some("2s");
         Scene::prepare(setting, Some(place)).await
     }
 }

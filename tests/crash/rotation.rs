@@ -1,7 +1,7 @@
 //! kill -9 in every state of a rotation: afterwards one key is current and works, the vendor has no key that dekeys does
 //! not know, and in the end it has one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dekeys::base::random::{Random, SeededRandom};
 use dekeys::base::secret::SecretText;
@@ -16,6 +16,7 @@ use super::load::Seen;
 use super::moments::{hold, let_go};
 use super::pair::Database;
 use super::random::{number, say};
+use super::record::Kill;
 use super::scene::{Scene, ok};
 use super::server::{Server, until};
 
@@ -37,7 +38,7 @@ quorum = 2
 "#;
 
 /// A token whose grant shares its key, and that key in use.
-async fn shared(scene: &Scene, server: &Server) -> SecretText {
+pub(crate) async fn shared(scene: &Scene, server: &Server) -> SecretText {
     scene.approve(server, "pooled", POLICY).await;
     let ask = json!({ "reference": "dk://demo/echo:read", "ttl": "1h" });
     let grant = ok(&scene.agent(server), &Request::post(&["v1", "grants"]).json(&ask)).await;
@@ -97,7 +98,7 @@ async fn comes_to(scene: &Scene, wanted: RotationState) {
 }
 
 /// What must hold after any kill: one current key, which works.
-async fn whole(scene: &Scene, server: &Server, token: &SecretText) {
+pub(crate) async fn whole(scene: &Scene, server: &Server, token: &SecretText) {
     check::always(scene, server, &Seen::default()).await;
     assert_eq!(
         forward(&scene.agent(server), token).await,
@@ -118,7 +119,7 @@ async fn whole(scene: &Scene, server: &Server, token: &SecretText) {
 }
 
 /// At rest there is one key, here and at the vendor.
-async fn rested(scene: &Scene, server: &Server, token: &SecretText) {
+pub(crate) async fn rested(scene: &Scene, server: &Server, token: &SecretText) {
     until("one key", async || (scene.vendor.live_keys().len() == 1).then_some(())).await;
     check::at_rest(scene, server).await;
     whole(scene, server, token).await;
@@ -231,7 +232,19 @@ async fn at_random(scene: Scene, mut server: Server) {
         tokio::time::sleep(Duration::from_millis(u64::from(drawn[0]))).await;
         server.kill();
         asked.await.unwrap();
+        let began = Instant::now();
         server = scene.start().await;
+        let kill = Kill {
+            scene: &scene,
+            suite: "random",
+            walk: "rotations",
+            point: "",
+            seed,
+            faults: 0,
+            ready: began.elapsed(),
+            orphans: None,
+        };
+        kill.record();
         say(&format!(
             "round {round}: killed after {} ms, {:?}",
             drawn[0],

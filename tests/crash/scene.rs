@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use dekeys::base::random::OsRandom;
 use dekeys::client::{Client, ClientError, Request, approval, secret};
-use dekeys::mock::MockVendor;
+use dekeys::mock::{self, MockOptions, MockVendor};
 use dekeys::model::approval::Verdict;
 use dekeys::setup::stage::{self, Cast, PRIM};
 use dekeys::vault::UnsealKey;
@@ -73,17 +73,41 @@ impl Scene {
         Self::prepare(setting, Some(place)).await
     }
 
+    /// The same, where vendors' lists are compared all the time: they make two keys for one, too.
+    pub(crate) async fn new_restless(trusted_after: u8) -> (Self, Server) {
+        let place = tempfile::tempdir().unwrap();
+        let mut setting = Setting::in_dir(&place.path().join("data"));
+        (setting.trusted_after, setting.reap) = (trusted_after, Some("2s"));
+        Self::prepare(setting, Some(place)).await
+    }
+
     /// The same with another setting.
     pub(crate) async fn prepare(setting: Setting, place: Option<TempDir>) -> (Self, Server) {
+        Self::prepare_with(setting, place, None).await
+    }
+
+    /// The same with a vendor made from another manifest.
+    pub(crate) async fn prepare_with(
+        setting: Setting,
+        place: Option<TempDir>,
+        manifest: Option<&str>,
+    ) -> (Self, Server) {
         let cast = init(&setting).await;
+        let vendor = match manifest {
+            None => stage::start_vendor(None).await.unwrap(),
+            Some(text) => {
+                let parsed = mock::manifest(&"demo".parse().unwrap(), Some(text)).unwrap();
+                MockVendor::start(&parsed, MockOptions::default()).await.unwrap()
+            }
+        };
         let scene = Self {
             setting,
             cast,
-            vendor: stage::start_vendor(None).await.unwrap(),
+            vendor,
             _place: place,
         };
         let server = scene.setting.start().await;
-        scene.furnish(&server).await;
+        scene.furnish(&server, manifest).await;
         (scene, server)
     }
 
@@ -92,10 +116,10 @@ impl Scene {
     }
 
     /// The vendor's root credential, the prim, an agent dekeys knows, the policies.
-    async fn furnish(&self, server: &Server) {
+    async fn furnish(&self, server: &Server, manifest: Option<&str>) {
         let operator = self.operator(server);
         let fields: HashMap<_, _> = self.vendor.root_fields().iter().cloned().collect();
-        let root = json!({ "fields": fields, "base_url": self.vendor.url().as_str() });
+        let root = json!({ "fields": fields, "base_url": self.vendor.url().as_str(), "manifest": manifest });
         let request = Request::put(&["v1", "vendors", "demo", "root-credential"]).json(&root);
         ok(&operator, &request).await;
         for (name, kind, key) in [(PRIM, "prim", &self.cast.prim), ("agent", "agent", &self.cast.agent)] {
@@ -127,6 +151,12 @@ impl Scene {
 
     pub(crate) fn operator(&self, server: &Server) -> Client {
         server.client(Some(&self.cast.operator))
+    }
+
+    /// The operator on the admin address, where dekeys' own keys are.
+    pub(crate) fn admin(&self) -> Client {
+        let address = format!("unix:{}", self.setting.data_dir.join("admin").display());
+        stage::client(&address, Some(&self.cast.operator)).unwrap()
     }
 
     pub(crate) fn prim(&self, server: &Server) -> Client {

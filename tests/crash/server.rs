@@ -29,6 +29,8 @@ pub(crate) struct Setting {
     pub(crate) ledger: PathBuf,
     /// `payment.trusted_after`: with 0 keys are made before they are paid, with 1 everybody here pays first.
     pub(crate) trusted_after: u8,
+    /// `reap_interval`, where what vendors list is to be compared sooner than every five minutes.
+    pub(crate) reap: Option<&'static str>,
 }
 
 impl Setting {
@@ -39,12 +41,15 @@ impl Setting {
             unseal_key: data_dir.join("unseal-key"),
             ledger: data_dir.join("payments.jsonl"),
             trusted_after: 0,
+            reap: None,
         }
     }
 
     /// The command, on `listen`. Nothing of this process's environment reaches it.
     pub(crate) fn command(&self, listen: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dekeys"));
+        // Another binary where a long run must not see the next build.
+        let binary = std::env::var_os("DEKEYS_CRASH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dekeys").into());
+        let mut command = Command::new(binary);
         command
             .env_clear()
             .arg("serve")
@@ -63,7 +68,16 @@ impl Setting {
             .arg("--set")
             .arg(format!("payment.ledger={}", self.ledger.display()))
             .stdin(Stdio::null());
+        if let Some(reap) = self.reap {
+            command.arg("--set").arg(format!("reap_interval={reap}"));
+        }
+        command.env("DEKEYS_FAIL_POINTS", self.fail_points());
         command
+    }
+
+    /// Where fail points are armed, once somebody makes this folder.
+    pub(crate) fn fail_points(&self) -> PathBuf {
+        self.data_dir.with_extension("points")
     }
 
     /// Starts a server without waiting for it.
@@ -125,6 +139,15 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// SIGTERM.

@@ -25,6 +25,8 @@ mod demo;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod generated;
 #[cfg(test)]
 mod hostile;

@@ -56,6 +56,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             "budget_reached",
             "integrity_failed",
             "conflict",
+            "grant_expired",
         ],
         ..POST
     },

@@ -13,6 +13,7 @@ use super::super::error::Error;
 use super::super::{App, Opened};
 use super::archive::{ArchiveError, Head, Manifest, PURPOSE, Writer};
 use super::failed;
+use crate::base::fail::{self, Stage};
 use crate::base::id::base64url;
 use crate::store::backup::Dumped;
 use crate::vault::Keyring;
@@ -88,11 +89,14 @@ pub(super) async fn write(app: &App, name: &str) -> Result<(Manifest, u64), Erro
 /// Under a name of its own until it is whole and on disk.
 fn save(order: Order, from: Receiver<Dumped>, whole: oneshot::Receiver<()>) -> Result<(Manifest, u64), ArchiveError> {
     make_folder(&order.folder)?;
+    remove_left(&order.folder);
     let partial = order.folder.join(format!(".{}.partial", order.name));
     let last = order.folder.join(&order.name);
     let folder = order.folder.clone();
     let saved = fill(&partial, order, from, whole).and_then(|(manifest, bytes)| {
+        fail::at(Stage::Written, || "backup.partial".to_owned());
         std::fs::rename(&partial, &last)?;
+        fail::at(Stage::Written, || "backup".to_owned());
         File::open(&folder)?.sync_all()?;
         Ok((manifest, bytes))
     });
@@ -111,7 +115,10 @@ fn fill(
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = BufWriter::new(options.open(path)?);
+    let file = options.open(path)?;
+    // Until it is whole, the lock says that somebody is at work on it; a process that dies lets go of it.
+    file.lock()?;
+    let file = BufWriter::new(file);
     let mut writer = Writer::begin(file, &order.head, order.key)?;
     while let Some(dumped) = from.blocking_recv() {
         writer.put(&dumped)?;
@@ -123,6 +130,23 @@ fn fill(
     file.sync_all()?;
     let bytes = file.metadata()?.len();
     Ok((manifest, bytes))
+}
+
+/// Removes the halves that nobody writes any more: the process that began them is dead.
+fn remove_left(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let half = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(".dekeys-") && name.ends_with(".partial")
+    };
+    for path in entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| half(path))
+    {
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _gone = std::fs::remove_file(&path);
+        }
+    }
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {
