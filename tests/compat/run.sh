@@ -2,7 +2,8 @@
 # Runs unmodified clients of vendors through dekeys, against mock vendors made from the manifests, and prints a table of
 # client, version and result: run.sh FOLDER [FILE]
 # Installs the clients into FOLDER (kept); with FILE the page docs/compatibility.md is written there. Fails unless every
-# client works. DEKEYS_BIN names the binary. Needs node, npm and python3.
+# client works. DEKEYS_BIN names the binary, DEKEYS_X402_DIR where the official x402 clients are or will be. Needs node, npm,
+# python3 and cargo.
 #
 # To add a client: its package in requirements.txt or package.json, a script in clients/ that is told BASE_URL and API_KEY
 # and nothing else, asserts what it sees and prints the client's version, and a line in the list below.
@@ -181,6 +182,31 @@ result=works
 tokens="| biscuit-python (PyPI) | $(cd "$dir" && venv/bin/python -c 'import importlib.metadata
 print(importlib.metadata.version("biscuit-python"))') | $result |"
 
+# payer NAME VERSION COMMAND…: a row of those who pay; each buys a grant at the price of the 402.
+x402=${DEKEYS_X402_DIR:-$dir/x402}
+mkdir -p "$x402"
+x402=$(cd "$x402" && pwd)
+"$root/tests/x402/install.sh" "$x402"
+(cd "$root/tests/x402/rust" && CARGO_TARGET_DIR=$x402/rust cargo build --quiet --locked)
+holder=$(cat "$work/agent.pub")
+paid=''
+payer() {
+    local result=works
+    (cd "$x402" && "${@:3}" "$DEKEYS_ADDR/v1/grants" \
+        "{\"reference\":\"dk://demo/echo:read\",\"ttl\":\"15m\",\"public_key\":\"$holder\"}") >"$work/paid.json" 2>"$work/trouble" &&
+        python3 -c 'import json, sys
+told = json.load(open(sys.argv[1]))
+sys.exit(not (told["status"] == 201 and told["body"]["token"] and told["paymentResponse"]["success"]))' "$work/paid.json" ||
+        { bad=1 result='does not work'; cat "$work/trouble" "$work/paid.json" >&2; }
+    paid+="| $1 | $2 | $result |"$'\n'
+}
+payer '@x402/fetch (npm)' "$(cd "$x402" && node -p \
+    'JSON.parse(require("fs").readFileSync("node_modules/@x402/fetch/package.json")).version')" node buy.mjs
+payer 'x402 (PyPI)' "$("$x402/venv/bin/python" -c 'import importlib.metadata
+print(importlib.metadata.version("x402"))')" venv/bin/python buy.py
+payer 'x402-reqwest (crates.io)' "$(grep -A1 'name = "x402-reqwest"' "$root/tests/x402/rust/Cargo.lock" |
+    sed -n 's/^version = "\(.*\)"/\1/p')" rust/debug/dekeys-x402-client
+
 table="| client | version | vendor | result |
 |---|---|---|---|
 $rows"
@@ -191,7 +217,10 @@ narrowing="| library | version | result |
 |---|---|---|
 $tokens
 "
-printf '%s\n%s\n%s' "$table" "$receivers" "$narrowing"
+paying="| client | version | result |
+|---|---|---|
+$paid"
+printf '%s\n%s\n%s\n%s' "$table" "$receivers" "$narrowing" "$paying"
 if [ -n "$page" ]; then
     cat >"$page" <<MARKDOWN
 # Compatibility
@@ -207,6 +236,10 @@ $receivers
 Unmodified libraries that narrow a token of dekeys: a block pins it to a prim for minutes, that prim gets a key, another none.
 
 $narrowing
+Unmodified x402 clients that buy a grant. Against a chain, with the official facilitator, the same three buy in
+\`tests/x402/run\`.
+
+$paying
 MARKDOWN
 fi
 exit $bad
