@@ -72,6 +72,11 @@ impl World {
         let place = tempfile::tempdir()?;
         let config = stage::config(&place.path().join("data"), ([127, 0, 0, 1], 0).into());
         let stage = Stage::ready_with(&config, POLICY).await?;
+        let operator = stage::client(&stage.server.url, Some(&stage.cast.operator))?;
+        let agent = json!({ "name": "agent", "kind": "agent", "public_keys": [stage.cast.agent.public()] });
+        operator
+            .send(&Request::post(&["v1", "principals"]).json(&agent))
+            .await?;
         let agent = stage::client(&stage.server.url, Some(&stage.cast.agent))?;
         let prim = KeyFile::parse(&stage.cast.prim.to_text())?;
         let body = json!({ "reference": REFERENCE, "reason": "to measure", "ttl": "24h",
