@@ -29,7 +29,7 @@ pub use exact::{Offered, read};
 pub use facilitator::HttpRail;
 pub use facilitator_key::{ApiKey, FacilitatorKey, InvalidKey};
 pub use payer::{payer_address, sign_bound, sign_exact};
-pub use quote::{Outcome, Required, Resource, required, response};
+pub use quote::{Outcome, Required, Resource, bazaar, required, requirements, response};
 pub use rail::{Answer, Find, PaymentRail, Settle, Verify};
 pub use sim::{Faults, SimError, SimRail};
 pub use terms::Terms;

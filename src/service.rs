@@ -19,6 +19,7 @@ mod credit;
 pub mod decision;
 pub mod deliver;
 mod demand;
+pub mod discovery;
 pub mod end;
 pub mod enroll;
 pub mod error;

@@ -10,12 +10,14 @@ use crate::service::caller::Context;
 use crate::service::enroll::{List, PageAsk};
 use crate::service::error::Error;
 use crate::service::orphan::{self, DecideAsk, OrphansAsk};
-use crate::service::{credential, grant, lease, offer, report, revoke_leases, ways};
+use crate::service::{credential, discovery, grant, lease, offer, report, revoke_leases, ways};
 
 /// Hands an operation of this part to its verb.
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
     match operation {
         "listOffers" => offers(app).await,
+        "listResources" => resources(app, input).await,
+        "x402Directory" => Answer::json(200, &discovery::directory(app)),
         "createGrant" => create(app, context, input).await,
         "listGrants" => list(app, context, input).await,
         "showGrant" => show(app, context, input).await,
@@ -37,6 +39,11 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
 }
 
 const PAGE: &[&str] = &["limit", "starting_after"];
+
+async fn resources(app: &App, input: &Input) -> Result<Answer, Refused> {
+    let ask = input.query(&["type", "payTo", "scheme", "network", "limit", "offset"])?;
+    Answer::json(200, &discovery::resources(app, &ask).await?)
+}
 
 pub(super) async fn offers(app: &App) -> Result<Answer, Refused> {
     let data: Vec<Offer> = offer::list(app).await?;

@@ -28,6 +28,7 @@ pub struct Required {
 /// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one.
 #[must_use]
 pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<&str>) -> Required {
+    let example = json!({ "reference": "dk://openai/chat:write", "ttl": "15m" });
     let body = json!({
         "x402Version": 2,
         "error": shortened(error.unwrap_or("PAYMENT-SIGNATURE header is required")),
@@ -36,19 +37,25 @@ pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<
             "description": shortened(&resource.description),
             "mimeType": "application/json",
         },
-        "accepts": [{
-            "scheme": "exact",
-            "network": terms.network,
-            "amount": price.atomic().to_string(),
-            "asset": terms.asset,
-            "payTo": terms.pay_to,
-            "maxTimeoutSeconds": terms.max_timeout.as_secs(),
-            "extra": { "name": terms.asset_name, "version": terms.asset_version },
-        }],
-        "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar() },
+        "accepts": [requirements(terms, price)],
+        "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar(&example) },
     });
     let header = encode(&body);
     Required { body, header }
+}
+
+/// How `price` is paid under `terms`: x402 `PaymentRequirements` version 2.
+#[must_use]
+pub fn requirements(terms: &Terms, price: Money) -> Value {
+    json!({
+        "scheme": "exact",
+        "network": terms.network,
+        "amount": price.atomic().to_string(),
+        "asset": terms.asset,
+        "payTo": terms.pay_to,
+        "maxTimeoutSeconds": terms.max_timeout.as_secs(),
+        "extra": { "name": terms.asset_name, "version": terms.asset_version },
+    })
 }
 
 /// What became of a payment, for its payer.
@@ -107,15 +114,17 @@ fn payment_identifier() -> Value {
     })
 }
 
-/// What catalogues of paid resources show: how to ask, and what comes back. The full form is in the `OpenAPI` document.
-fn bazaar() -> Value {
+/// What catalogues of paid resources show: how to ask, here with `body`, and what comes back. The full form is in the
+/// `OpenAPI` document.
+#[must_use]
+pub fn bazaar(body: &Value) -> Value {
     json!({
         "info": {
             "input": {
                 "type": "http",
                 "method": "POST",
                 "bodyType": "json",
-                "body": { "reference": "dk://openai/chat:write", "ttl": "15m" },
+                "body": body,
             },
             "output": { "type": "json", "example": { "id": "grt_…", "token": "dkt_…" } },
         },
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_example_for_catalogues_fits_its_schema() {
-        let bazaar = bazaar();
+        let bazaar = bazaar(&json!({ "reference": "dk://openai/chat:write" }));
         assert!(jsonschema::is_valid(&bazaar["schema"], &bazaar["info"]));
         let identifier = payment_identifier();
         assert!(jsonschema::is_valid(&identifier["schema"], &identifier["info"]));

@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod clients;
+mod discovery;
 mod facilitator;
 mod vectors;
 mod wallet;

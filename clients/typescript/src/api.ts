@@ -65,6 +65,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/.well-known/x402": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where this server sells, for x402 crawlers
+         * @description Who: anyone.
+         */
+        get: operations["x402Directory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/discovery/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is sold, as catalogues of x402 resources read it
+         * @description Who: anyone.
+         */
+        get: operations["listResources"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/functions.json": {
         parameters: {
             query?: never;
@@ -2064,6 +2104,23 @@ export interface components {
             unified: string;
         };
         Digest: string;
+        /** @description What is said of this server at the address where x402 crawlers look. */
+        Directory: {
+            /** @description Where the list of what they sell is. */
+            discovery: string;
+            /** @description Addresses that answer 402. */
+            resources: string[];
+            /**
+             * Format: uint8
+             * @description The version of this document's form, 1.
+             */
+            version: number;
+            /**
+             * Format: uint8
+             * @description Always 2.
+             */
+            x402Version: number;
+        };
         /** @description That the database agrees with the vendors. */
         DoneAsk: {
             /**
@@ -2835,6 +2892,24 @@ export interface components {
             /** @description The id after which to go on. */
             starting_after?: string | null;
         };
+        /** @description Where in the whole a page is. */
+        Pagination: {
+            /**
+             * Format: uint
+             * @description Most items in this answer.
+             */
+            limit: number;
+            /**
+             * Format: uint
+             * @description How many were passed over.
+             */
+            offset: number;
+            /**
+             * Format: uint
+             * @description How many there are.
+             */
+            total: number;
+        };
         /** @description A method and a path that may, or may not, be forwarded. `*` is one segment, `**` any number; no method is every one. */
         PathRule: {
             /** @description The method; absent is every method. */
@@ -3154,6 +3229,61 @@ export interface components {
         ResolveRequest: {
             /** @description What is wanted. */
             items: components["schemas"]["ResolveItem"][];
+        };
+        /** @description A resource that is sold. */
+        Resource: {
+            /** @description How it can be paid, x402 `PaymentRequirements`. */
+            accepts: unknown[];
+            /** @description What it is. */
+            description: string;
+            /** @description `bazaar`: the request that buys it, and what comes back. */
+            extensions: unknown;
+            /** @description When the policy that sells it came into force, RFC 3339. */
+            lastUpdated: string;
+            /** @description Of the answer. */
+            mimeType: string;
+            /** @description Where to send the request and its payment. */
+            resource: string;
+            /** @description Always `http`. */
+            type: string;
+            /**
+             * Format: uint8
+             * @description Always 2.
+             */
+            x402Version: number;
+        };
+        /** @description A page of what is sold. */
+        Resources: {
+            /** @description One for each priced offer. */
+            items: components["schemas"]["Resource"][];
+            /** @description Where in the whole this is. */
+            pagination: components["schemas"]["Pagination"];
+            /**
+             * Format: uint8
+             * @description Always 2.
+             */
+            x402Version: number;
+        };
+        /** @description Which resources. */
+        ResourcesAsk: {
+            /**
+             * Format: int64
+             * @description 1 to 100; 20 if absent.
+             */
+            limit?: number | null;
+            /** @description Only this network, CAIP-2. */
+            network?: string | null;
+            /**
+             * Format: int64
+             * @description How many are passed over.
+             */
+            offset?: number | null;
+            /** @description Only those that pay this account. */
+            payTo?: string | null;
+            /** @description Only this scheme; all here are `exact`. */
+            scheme?: string | null;
+            /** @description Only of this kind; all here are `http`. */
+            type?: string | null;
         };
         /** @description A verdict, signed by the approver's own key over approval, digest, verdict and comment. */
         ReviewAsk: {
@@ -3869,6 +3999,233 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["KeySet"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    x402Directory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where this server sells, for x402 crawlers */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Directory"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listResources: {
+        parameters: {
+            query?: {
+                limit?: number | null;
+                network?: string | null;
+                offset?: number | null;
+                payTo?: string | null;
+                scheme?: string | null;
+                type?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is sold, as catalogues of x402 resources read it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Resources"];
                 };
             };
             /** @description invalid_json, unknown_field, unknown_parameter */

@@ -5,6 +5,7 @@ use super::shape;
 use crate::model::offer::Offer;
 use crate::service::buy::BuyAsk;
 use crate::service::credential::CredentialView;
+use crate::service::discovery::{Directory, Resources, ResourcesAsk};
 use crate::service::enroll::{List, PageAsk};
 use crate::service::grant::{EndAsk, Ended, GrantView, RenewAsk};
 use crate::service::lease::LeaseView;
@@ -28,6 +29,21 @@ pub(super) static OPERATIONS: &[Operation] = &[
         path: "/v1/offers",
         summary: "What can be had, under which policy, at what price",
         output: Some(shape::<List<Offer>>),
+        ..GET
+    },
+    Operation {
+        id: "listResources",
+        path: "/discovery/resources",
+        summary: "What is sold, as catalogues of x402 resources read it",
+        query: Some(shape::<ResourcesAsk>),
+        output: Some(shape::<Resources>),
+        ..GET
+    },
+    Operation {
+        id: "x402Directory",
+        path: "/.well-known/x402",
+        summary: "Where this server sells, for x402 crawlers",
+        output: Some(shape::<Directory>),
         ..GET
     },
     Operation {

@@ -65,6 +65,29 @@ Where a delivery stands.
 Digest: TypeAlias = str
 
 
+class Directory(TypedDict):
+    """
+    What is said of this server at the address where x402 crawlers look.
+    """
+
+    discovery: str
+    """
+    Where the list of what they sell is.
+    """
+    resources: list[str]
+    """
+    Addresses that answer 402.
+    """
+    version: int
+    """
+    The version of this document's form, 1.
+    """
+    x402Version: int
+    """
+    Always 2.
+    """
+
+
 class DoneAsk(TypedDict, closed=True):
     """
     That the database agrees with the vendors.
@@ -429,6 +452,25 @@ class PageAsk(TypedDict, closed=True):
     """
 
 
+class Pagination(TypedDict):
+    """
+    Where in the whole a page is.
+    """
+
+    limit: int
+    """
+    Most items in this answer.
+    """
+    offset: int
+    """
+    How many were passed over.
+    """
+    total: int
+    """
+    How many there are.
+    """
+
+
 PolicyState: TypeAlias = Literal['active', 'replaced']
 """
 Where a version stands. A version that waits for approval exists only in its approval request.
@@ -591,6 +633,95 @@ class ResolveAsk(TypedDict, closed=True):
     transaction: NotRequired[str | None]
     """
     The transaction that moved the money; needed for `settled`.
+    """
+
+
+class Resource(TypedDict):
+    """
+    A resource that is sold.
+    """
+
+    accepts: list[Any]
+    """
+    How it can be paid, x402 `PaymentRequirements`.
+    """
+    description: str
+    """
+    What it is.
+    """
+    extensions: Any
+    """
+    `bazaar`: the request that buys it, and what comes back.
+    """
+    lastUpdated: str
+    """
+    When the policy that sells it came into force, RFC 3339.
+    """
+    mimeType: str
+    """
+    Of the answer.
+    """
+    resource: str
+    """
+    Where to send the request and its payment.
+    """
+    type: str
+    """
+    Always `http`.
+    """
+    x402Version: int
+    """
+    Always 2.
+    """
+
+
+class Resources(TypedDict):
+    """
+    A page of what is sold.
+    """
+
+    items: list[Resource]
+    """
+    One for each priced offer.
+    """
+    pagination: Pagination
+    """
+    Where in the whole this is.
+    """
+    x402Version: int
+    """
+    Always 2.
+    """
+
+
+class ResourcesAsk(TypedDict, closed=True):
+    """
+    Which resources.
+    """
+
+    limit: NotRequired[int | None]
+    """
+    1 to 100; 20 if absent.
+    """
+    network: NotRequired[str | None]
+    """
+    Only this network, CAIP-2.
+    """
+    offset: NotRequired[int | None]
+    """
+    How many are passed over.
+    """
+    payTo: NotRequired[str | None]
+    """
+    Only those that pay this account.
+    """
+    scheme: NotRequired[str | None]
+    """
+    Only this scheme; all here are `exact`.
+    """
+    type: NotRequired[str | None]
+    """
+    Only of this kind; all here are `http`.
     """
 
 
