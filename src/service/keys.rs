@@ -14,7 +14,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::init::signing_place;
 use super::unseal::{UnsealKey, WRAPS};
-use super::{App, Opened, log_key};
+use super::{App, Opened, checkpoint, log_key};
 use crate::audit::LogKey;
 use crate::base::secret::SecretBytes;
 use crate::base::time::{Timestamp, Ttl};
@@ -121,6 +121,10 @@ pub async fn status(app: &App, context: &Context) -> Result<KeyStatus, Error> {
 /// [`Error::NotAllowed`] for others than operators.
 pub async fn rotate(app: &App, context: &Context, ask: &RotateAsk) -> Result<KeyStatus, Error> {
     let operator = context.require(&[PrincipalKind::Operator])?;
+    if ask.kind == KeyKind::Log {
+        // So that the key that goes has signed whatever the one before it left.
+        checkpoint::catch_up(app).await?;
+    }
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;
     let event = |object: &str, version: i64| {

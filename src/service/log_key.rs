@@ -34,6 +34,12 @@ pub(super) async fn rotate(app: &App, mut tx: Tx, event: impl Fn(&str, i64) -> E
         // Another instance was quicker.
         return Err(Error::Busy);
     }
+    let latest = tx.latest_checkpoint().await?;
+    if latest.is_some_and(|(_, text)| signed_by(&text, &opened.log_public).is_none()) {
+        // The key before this one signed it alone. After another change no start would believe that one any more, and
+        // until the next checkpoint there is nothing else.
+        return Err(Error::Busy);
+    }
     let (number, retired) = (signs.number.saturating_add(1), signs.number);
     let secret = LogKey::generate(app.random.as_ref());
     let key = LogKey::new(&app.instance.id.to_string(), &secret).map_err(Error::internal)?;
