@@ -204,7 +204,7 @@ payer '@x402/fetch (npm)' "$(cd "$x402" && node -p \
     'JSON.parse(require("fs").readFileSync("node_modules/@x402/fetch/package.json")).version')" node buy.mjs
 payer 'x402 (PyPI)' "$("$x402/venv/bin/python" -c 'import importlib.metadata
 print(importlib.metadata.version("x402"))')" venv/bin/python buy.py
-payer 'x402-reqwest (crates.io)' "$(grep -A1 'name = "x402-reqwest"' "$root/tests/x402/rust/Cargo.lock" |
+payer 'x402-reqwest (cargo)' "$(grep -A1 'name = "x402-reqwest"' "$root/tests/x402/rust/Cargo.lock" |
     sed -n 's/^version = "\(.*\)"/\1/p')" rust/debug/dekeys-x402-client
 
 table="| client | version | vendor | result |

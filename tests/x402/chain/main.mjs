@@ -15,7 +15,7 @@ const only = process.env.DEKEYS_X402_ONLY;
 const clients = [
   ["@x402/fetch (npm)", ["node", "buy.mjs"]],
   ["x402 (PyPI)", ["venv/bin/python", "buy.py"]],
-  ["x402-reqwest (crates.io)", rust ? [rust] : null],
+  ["x402-reqwest (cargo)", rust ? [rust] : null],
 ];
 const trials = [
   [`64 at once × ${rounds}`, attacks.atOnce],
