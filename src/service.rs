@@ -12,6 +12,7 @@ mod budget;
 pub mod buy;
 pub mod caller;
 pub mod checkpoint;
+mod confirm;
 pub mod connect;
 pub mod control;
 pub mod credential;

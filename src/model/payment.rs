@@ -50,7 +50,7 @@ pub enum PurchaseState {
     Credited,
     /// Given up before settlement; the same request may claim the authorization again.
     Released,
-    /// The rail refused settlement; nothing was charged.
+    /// The rail refused settlement, or the chain took it back; nothing was charged.
     Refused,
 }
 
@@ -89,7 +89,7 @@ impl PurchaseState {
     }
 
     /// Whether `next` may follow. Released only before settlement was begun. Credited also what was refused or given up,
-    /// when its money moved all the same.
+    /// when its money moved all the same; refused also what was settled, when the chain took it back.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use PurchaseState::{Claimed, Credited, Paid, Provisioning, Refused, Released, Settled, Settling};
@@ -101,6 +101,7 @@ impl PurchaseState {
                 | (Paid, Provisioning | Credited)
                 | (Provisioning, Settled | Credited)
                 | (Released | Refused, Credited)
+                | (Settled, Refused)
         )
     }
 
@@ -175,11 +176,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_was_paid_is_released_or_refused() {
+    fn nothing_that_was_paid_is_lost_but_by_the_chain() {
         for state in PurchaseState::ALL {
             assert_eq!(PurchaseState::parse(state.as_str()), Some(state));
             for next in PurchaseState::ALL {
-                let lost = state.is_paid() && !next.is_paid();
+                let taken_back = (state, next) == (PurchaseState::Settled, PurchaseState::Refused);
+                let lost = state.is_paid() && !next.is_paid() && !taken_back;
                 assert!(!(lost && state.may_become(next)), "{state:?} -> {next:?}");
             }
         }

@@ -3,8 +3,8 @@
 //! a clear yes nor a clear no is unknown.
 //!
 //! With a chain to ask, nobody is believed about money: a settlement counts when its transfer is in a block, and a
-//! refusal when no transfer is. Not protected: without a chain the facilitator's word is taken; and a transfer that its
-//! chain takes back later, in a reorganisation, stays settled here.
+//! refusal when no transfer is; and what its chain takes back, in a reorganisation, is settled again. Not protected:
+//! without a chain the facilitator's word is taken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +130,24 @@ impl HttpRail {
         }
     }
 
+    /// What is settled is in a block, or it is settled again: the same authorization moves its money at most once, so a
+    /// node that is behind costs nothing.
+    async fn still_settled(&self, purchase: &Purchase) -> Find {
+        let Some(chain) = &self.chain else {
+            let transaction = purchase.transaction.clone().unwrap_or_default();
+            return Find::Settled { transaction };
+        };
+        match chain.look(&Wanted::of(purchase)).await {
+            Ok(Seen::Transferred(transaction)) => Find::Settled { transaction },
+            Ok(Seen::Spent | Seen::Over) => Find::NotSettled,
+            Ok(Seen::Nothing) => {
+                let _looked_for = self.settle_with(&purchase.payload).await;
+                Find::Unknown("no block has it any more; it was ordered again".to_owned())
+            }
+            Err(trouble) => Find::Unknown(trouble),
+        }
+    }
+
     async fn found(&self, purchase: &Purchase, now: Timestamp) -> Find {
         let Some(chain) = &self.chain else {
             return self.asked_again(purchase, now).await;
@@ -219,6 +237,14 @@ impl PaymentRail for HttpRail {
             return Box::pin(async { Find::NotSettled });
         }
         Box::pin(self.found(purchase, now))
+    }
+
+    fn may_take_back(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    fn confirm<'a>(&'a self, purchase: &'a Purchase) -> Answer<'a, Find> {
+        Box::pin(self.still_settled(purchase))
     }
 
     fn name(&self) -> &'static str {

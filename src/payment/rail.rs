@@ -66,6 +66,18 @@ pub trait PaymentRail: Send + Sync {
     fn moved<'a>(&'a self, purchase: &'a Purchase, now: Timestamp) -> Answer<'a, Find> {
         self.find(purchase, now)
     }
+    /// Whether what is settled may be taken back for a while, as chains do.
+    fn may_take_back(&self) -> bool {
+        false
+    }
+    /// Whether a settled payment stays settled. One that was taken back is ordered again, and then not known yet.
+    fn confirm<'a>(&'a self, purchase: &'a Purchase) -> Answer<'a, Find> {
+        Box::pin(async move {
+            Find::Settled {
+                transaction: purchase.transaction.clone().unwrap_or_default(),
+            }
+        })
+    }
     /// The rail's name in events and receipts.
     fn name(&self) -> &str;
     /// Whether the money is only pretended.

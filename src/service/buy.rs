@@ -15,7 +15,7 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, ask, credit, purchase, receipt};
+use super::{App, ask, confirm, credit, purchase, receipt};
 use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -491,7 +491,7 @@ pub(super) async fn activate(
         }
         purchase.state = PurchaseState::Settled;
         purchase.transaction = Some(transaction.clone());
-        purchase.next_at = None;
+        purchase.next_at = confirm::at(app, &purchase);
         tx.update_purchase(&purchase).await?;
         // What the receipt shows, beside the whole payment.
         let paid = Money::new(purchase.amount, Currency::Usdc);

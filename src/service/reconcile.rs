@@ -2,7 +2,7 @@
 
 use super::caller::Context;
 use super::error::Error;
-use super::{App, buy, credit, end, prepaid, purchase};
+use super::{App, buy, confirm, credit, end, prepaid, purchase};
 use crate::base::id::{PurchaseId, RequestId};
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::Grant;
@@ -51,6 +51,10 @@ pub async fn step(app: &App, id: PurchaseId) -> Result<(), Error> {
         }
         state if is_open(state) => match take(app, &purchase).await? {
             Some(purchase) => settling(app, purchase, grant).await,
+            None => Ok(()),
+        },
+        PurchaseState::Settled => match take(app, &purchase).await? {
+            Some(purchase) => confirm::confirm(app, purchase, grant).await,
             None => Ok(()),
         },
         PurchaseState::Refused | PurchaseState::Released => match take(app, &purchase).await? {
@@ -191,7 +195,8 @@ fn wait(purchase: &Purchase, now: Timestamp) -> Ttl {
     Ttl::from_millis(now.since(purchase.created).as_millis() / 4).clamp(SOONEST, LATEST)
 }
 
-async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), Error> {
+/// Nothing is certain yet: another look, the later the longer it takes.
+pub(super) async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), Error> {
     let now = app.now();
     purchase.next_at = Some(now.plus(wait(&purchase, now)));
     purchase.last_error = Some(trouble.chars().take(200).collect());
@@ -201,7 +206,8 @@ async fn later(app: &App, mut purchase: Purchase, trouble: &str) -> Result<(), E
     Ok(())
 }
 
-/// At start of the only instance: nobody works on open purchases any more, so they are looked at now.
+/// At start of the only instance: nobody works on open purchases any more, so they are looked at now. Settled ones wait
+/// until their blocks are final.
 ///
 /// # Errors
 /// The store's.
@@ -212,6 +218,9 @@ pub async fn at_start(app: &App) -> Result<(), Error> {
     let open = tx.purchases_due(now.plus(Ttl::from_mins(60)), 10_000).await?;
     for stored in open {
         let mut purchase = stored.unverified;
+        if purchase.state == PurchaseState::Settled {
+            continue;
+        }
         purchase.next_at = Some(now);
         tx.update_purchase(&purchase).await?;
     }

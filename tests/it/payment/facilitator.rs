@@ -1,6 +1,9 @@
 //! The rail over HTTP against a facilitator and a chain that keep the truth: what is paid is delivered or owed, what is
 //! not paid is not delivered, whatever the facilitator says of it.
 
+use std::sync::Arc;
+
+use dekeys::base::time::{Clock as _, ManualClock, SystemClock, Ttl};
 use dekeys::client::Request;
 use dekeys::config::{Config, Rail};
 use dekeys::service::unseal::unseal;
@@ -186,6 +189,48 @@ async fn money_that_moves_between_claim_and_settlement_gives_its_grant() {
     assert_eq!(seen.status, 202, "{}", seen.json);
     event(&app, "grant.created").await;
     assert_eq!((chain.paid(PAY_TO), app.stage.vendor.live_keys().len()), (1, 1));
+    app.stop().await;
+}
+
+/// What is settled is looked at while it can be settled again, and then when its block is final: a chain may have taken
+/// it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_chain_takes_back_is_settled_again_or_ends_its_grant() {
+    let chain = Chain::start().await;
+    let clock = Arc::new(ManualClock::at(SystemClock::default().now()));
+    let app = app(&chain, true).await.restart_by(Arc::clone(&clock)).await;
+    let server = &app.stage.server.app;
+    unseal(server, app.unseal_key()).await.unwrap();
+    // By the store: a request that was signed before the clock was put ahead is late.
+    let on_record = async |kind: &str| {
+        until(kind, async || {
+            let mut tx = server.store.read().await.unwrap();
+            tx.last_of_kind(kind).await.unwrap()
+        })
+        .await;
+    };
+    for _ in 0..2 {
+        let seen = bought(&app).await;
+        assert_eq!(seen.status, 201, "{}", seen.json);
+    }
+    // The second is taken back, and can be settled again: its wallet signed for two minutes of the machine's clock.
+    chain.take_back();
+    assert_eq!(chain.paid(PAY_TO), 1);
+    clock.advance(Ttl::from_secs(100));
+    until("another settlement", async || (chain.paid(PAY_TO) == 2).then_some(())).await;
+    clock.advance(Ttl::from_secs(60));
+    on_record("payment.settled_again").await;
+    assert_eq!(app.stage.vendor.live_keys().len(), 2);
+    // It is taken back again, and its authorization is over.
+    chain.take_back();
+    chain.advance(400);
+    clock.advance(Ttl::from_secs(240));
+    on_record("payment.taken_back").await;
+    until("the end of its key", async || {
+        (app.stage.vendor.live_keys().len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(chain.paid(PAY_TO), 1);
     app.stop().await;
 }
 

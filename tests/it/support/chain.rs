@@ -41,6 +41,8 @@ struct Books {
     scripts: VecDeque<Script>,
     /// Transactions: block, hash, logs.
     transactions: Vec<(u64, String, Vec<Value>)>,
+    /// How many transactions there ever were.
+    made: u64,
     ahead: u64,
     settles: u32,
     /// How many verifications go by before one is held.
@@ -103,6 +105,11 @@ impl Chain {
         self.transfer(&mut books, &signed, &to);
     }
 
+    /// A reorganisation: the last transaction is in no block any more.
+    pub(crate) fn take_back(&self) {
+        self.books.lock().unwrap().transactions.pop().unwrap();
+    }
+
     /// Holds the verification after `others` until [`Self::release`].
     pub(crate) fn hold_verification(&self, others: u32) {
         self.books.lock().unwrap().hold_after = Some(others);
@@ -143,8 +150,9 @@ impl Chain {
 
     /// Puts events into the newest block; the transaction's hash.
     fn include(&self, books: &mut Books, events: Vec<(Vec<String>, String)>) -> String {
-        let (number, count) = (self.height(books), books.transactions.len());
-        let hash = format!("0x{:064x}", 0xabcd_0000 + count);
+        books.made += 1;
+        let number = self.height(books);
+        let hash = format!("0x{:064x}", 0xabcd_0000_u64 + books.made);
         let log = |(topics, data): (Vec<String>, String)| {
             json!({
                 "address": TOKEN, "topics": topics, "data": data, "blockNumber": format!("0x{number:x}"),

@@ -196,6 +196,22 @@ export async function refusesThenSettles(scene) {
   return told(answer);
 }
 
+// The chain takes a settled payment back.
+export async function reorganised(scene) {
+  const account = await trusted(scene);
+  const before = await scene.chain.rpc("evm_snapshot");
+  const bought = await buy(scene.url(), account);
+  want(bought.status === 201, told(bought));
+  await scene.chain.rpc("evm_revert", before);
+  // Its facilitator starts anew: it had counted transactions that are none any more.
+  await scene.newFacilitator();
+  want((await moved(scene, bought.payload)) === 0, "it was not taken back");
+  scene.outstanding.push(() =>
+    until("what was taken back to be settled again", async () => (await moved(scene, bought.payload)) === 1, 120_000),
+  );
+  return "taken back; to be settled again before the books are closed";
+}
+
 // The process dies with four settlements under way: two whose money has moved, two whose has not. It is started again.
 export async function killed(scene) {
   const payers = [await trusted(scene), await scene.payer(), await trusted(scene), await scene.payer()];

@@ -19,9 +19,10 @@ export async function facilitator(chain) {
 
 // The way to a facilitator, as a server of dekeys is told it.
 export class Way {
-  static async open(official) {
+  // `settled` holds the nonces that were brought to be settled, on all ways to the same facilitator.
+  static async open(settled) {
     const way = new Way();
-    way.official = official;
+    way.settled = settled;
     way.tricks = { verify: [], settle: [] };
     way.server = createServer((request, response) => way.serve(request, response)).listen(0, "127.0.0.1");
     await once(way.server, "listening");
@@ -30,7 +31,7 @@ export class Way {
   }
 
   // What happens to the next request of a kind: `async (forward, payment) => answer`, where no answer is a connection
-  // that breaks. Several wait for their turn.
+  // that breaks. Several wait for their turn. What comes to be settled again has its answer from the facilitator.
   expect(verb, trick) {
     this.tricks[verb].push(trick);
   }
@@ -42,7 +43,9 @@ export class Way {
     if (verb !== "verify" && verb !== "settle") return response.writeHead(404).end();
     const { paymentPayload, paymentRequirements } = JSON.parse(Buffer.concat(parts));
     const forward = () => this.official[verb](paymentPayload, paymentRequirements);
-    const trick = this.tricks[verb].shift();
+    const { nonce } = paymentPayload.payload.authorization;
+    const trick = this.settled.has(nonce) ? undefined : this.tricks[verb].shift();
+    if (verb === "settle") this.settled.add(nonce);
     try {
       const answer = trick ? await trick(forward, paymentPayload) : await forward();
       if (!answer) return response.destroy();

@@ -27,6 +27,7 @@ const trials = [
   ["facilitator loses, buyer hangs up", attacks.lostAndSlow],
   ["facilitator lies", attacks.lies],
   ["facilitator refuses, then settles", attacks.refusesThenSettles],
+  ["chain reorganised", attacks.reorganised],
   ["killed while settling", attacks.killed],
   ["a limit, 64 buyers", attacks.limited],
 ];
@@ -67,6 +68,7 @@ async function play(options) {
 
 // After the last authorization's end, and a minute of blocks that makes it final.
 async function balance(scene) {
+  for (const wait of scene.outstanding) await wait();
   await scene.chain.advance(300);
   const found = await wrong(scene, await closed(scene.dekeys));
   if (found.faults.length > 0) throw new Error(found.faults.join("\n"));

@@ -11,19 +11,20 @@ const run = promisify(execFile);
 const EACH = 1_000_000n;
 
 export class Scene {
-  // `setup` is `sqlite`, or the address of a PostgreSQL server's database of its own, and how many servers run on it.
+  // `database` is the address of a PostgreSQL database of its own, or nothing for SQLite; `processes` run on it.
   static async open({ name, binary, anvil, dir, database, processes, rounds }) {
     const scene = new Scene();
-    Object.assign(scene, { name, rounds, payers: [], minted: 0n });
+    Object.assign(scene, { name, rounds, payers: [], minted: 0n, outstanding: [] });
     scene.dir = join(dir, name);
     mkdirSync(scene.dir);
     scene.chain = await Chain.start(anvil);
     // Nobody's: money that leaves a payer otherwise than by paying goes here, and is counted as a payer's.
     scene.purse = (await scene.payer(0n)).address;
     scene.payTo = (await scene.chain.account()).address;
-    const official = await facilitator(scene.chain);
     scene.ways = [];
-    for (let at = 0; at < processes; at += 1) scene.ways.push(await Way.open(official));
+    const settled = new Set();
+    for (let at = 0; at < processes; at += 1) scene.ways.push(await Way.open(settled));
+    await scene.newFacilitator();
     scene.way = scene.ways[0];
     const payment = (at) => ({
       rail: "http",
@@ -38,6 +39,11 @@ export class Scene {
     scene.dekeys = await Dekeys.start({ binary, dir: scene.dir, database, processes, payment });
     scene.regular = await scene.payer(1_000n * EACH);
     return scene;
+  }
+
+  async newFacilitator() {
+    const official = await facilitator(this.chain);
+    for (const way of this.ways) way.official = official;
   }
 
   // A new wallet with money.
