@@ -16,6 +16,7 @@ pub mod offer;
 pub mod orphan;
 pub mod payment;
 pub mod policy;
+pub mod price;
 pub mod principal;
 pub mod revocation;
 pub mod root;

@@ -19,6 +19,7 @@ mod ledger;
 mod payer;
 mod quote;
 mod rail;
+mod signed_quote;
 mod sim;
 mod terms;
 
@@ -31,6 +32,7 @@ pub use facilitator_key::{ApiKey, FacilitatorKey, InvalidKey};
 pub use payer::{payer_address, sign_bound, sign_exact};
 pub use quote::{Outcome, Required, Resource, bazaar, required, requirements, response};
 pub use rail::{Answer, Find, PaymentRail, Settle, Verify};
+pub use signed_quote::{Basis, Paid, PaidFor, QUOTE, QUOTE_LIFE, Quote, RECEIPT, unverified_quotes};
 pub use sim::{Faults, SimError, SimRail};
 pub use terms::Terms;
 

@@ -40,16 +40,35 @@ struct Header {
 /// The key's name in key sets: its thumbprint (RFC 7638), SHA-256 in base64url.
 #[must_use]
 pub fn thumbprint(key: &PublicKey) -> String {
-    let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(key.as_bytes()));
-    base64url(&Sha256::digest(jwk.as_bytes()))
+    base64url(&Sha256::digest(jwk(key).as_bytes()))
+}
+
+/// The key as a decentralized identifier, `did:jwk`: whoever has it has the key. Whose key it is, it does not say.
+#[must_use]
+pub fn did(key: &PublicKey) -> String {
+    format!("did:jwk:{}", base64url(jwk(key).as_bytes()))
+}
+
+fn jwk(key: &PublicKey) -> String {
+    format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(key.as_bytes()))
 }
 
 /// Signs `claims` as a statement of type `typ`. `None` when they cannot be written as JSON.
 #[must_use]
 pub fn state(key: &LogKey, typ: &str, claims: &impl Serialize) -> Option<String> {
+    sign(key, thumbprint(&key.public().key()), typ, claims)
+}
+
+/// The same for those who do not know the log's keys: the key is named by its [`did`].
+#[must_use]
+pub fn state_by_did(key: &LogKey, typ: &str, claims: &impl Serialize) -> Option<String> {
+    sign(key, did(&key.public().key()), typ, claims)
+}
+
+fn sign(key: &LogKey, kid: String, typ: &str, claims: &impl Serialize) -> Option<String> {
     let header = Header {
         alg: "EdDSA".to_owned(),
-        kid: thumbprint(&key.public().key()),
+        kid,
         typ: typ.to_owned(),
     };
     let part = |json: Result<Vec<u8>, serde_json::Error>| json.ok().map(|json| base64url(&json));

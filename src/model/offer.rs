@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::price::PriceParts;
 use super::scope::{Name, Reference};
 use crate::base::money::Money;
 use crate::base::time::Ttl;
@@ -16,8 +17,11 @@ pub struct Offer {
     pub policy: Name,
     /// Its version.
     pub policy_version: i64,
-    /// Per grant item; absent when it is free.
+    /// What a grant of it costs for its longest life and with its most resolves, which is what a request gets that says
+    /// nothing of them; absent when it is free.
     pub price: Option<Money>,
+    /// What that is made of; absent when it is free.
+    pub prices: Option<PriceParts>,
     /// The longest a grant may live.
     pub max_ttl: Ttl,
     /// The most resolves one grant may have.

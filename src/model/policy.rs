@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::control::Control;
+use super::price::Price;
 use super::principal::{PrincipalKind, PublicKey};
 use super::scope::{Name, Scope};
 use crate::base::canonical::{Canonical, Digest};
@@ -29,8 +30,8 @@ pub struct Policy {
     pub forward: Forward,
     /// Limits kept in the store.
     pub limits: Limits,
-    /// Price per grant item; absent is free.
-    pub price: Option<Money>,
+    /// What a grant costs; absent is free.
+    pub price: Option<Price>,
     /// Whether people approve each grant.
     pub approval: GrantApproval,
     /// Who approves changes of this policy.

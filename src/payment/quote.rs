@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::signed_quote::{self, OFFER_RECEIPT};
 use super::terms::Terms;
 use crate::base::money::Money;
 
@@ -12,7 +13,7 @@ use crate::base::money::Money;
 pub struct Resource {
     /// The address the payment goes to, absolute.
     pub url: String,
-    /// What it is, in a sentence; at most 120 characters are sent.
+    /// What it is, in a sentence; at most 120 bytes are sent.
     pub description: String,
 }
 
@@ -25,11 +26,18 @@ pub struct Required {
     pub header: String,
 }
 
-/// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one.
+/// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one; `quote` is the
+/// signed quote.
 #[must_use]
-pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<&str>) -> Required {
+pub fn required(
+    terms: &Terms,
+    price: Money,
+    resource: &Resource,
+    error: Option<&str>,
+    quote: Option<&str>,
+) -> Required {
     let example = json!({ "reference": "dk://openai/chat:write", "ttl": "15m" });
-    let body = json!({
+    let mut body = json!({
         "x402Version": 2,
         "error": shortened(error.unwrap_or("PAYMENT-SIGNATURE header is required")),
         "resource": {
@@ -40,6 +48,10 @@ pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<
         "accepts": [requirements(terms, price)],
         "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar(&example) },
     });
+    let extensions = body.get_mut("extensions").and_then(Value::as_object_mut);
+    if let (Some(quote), Some(extensions)) = (quote, extensions) {
+        extensions.insert(OFFER_RECEIPT.to_owned(), signed_quote::offer(quote));
+    }
     let header = encode(&body);
     Required { body, header }
 }
@@ -65,6 +77,8 @@ pub enum Outcome<'a> {
     Settled {
         /// The transaction's hash.
         transaction: &'a str,
+        /// The signed receipt.
+        receipt: Option<&'a str>,
     },
     /// Nothing was charged.
     Refused {
@@ -77,8 +91,13 @@ pub enum Outcome<'a> {
 #[must_use]
 pub fn response(outcome: Outcome<'_>, network: &str, payer: &str) -> String {
     encode(&match outcome {
-        Outcome::Settled { transaction } => {
-            json!({ "success": true, "transaction": transaction, "network": network, "payer": payer })
+        Outcome::Settled { transaction, receipt } => {
+            let mut settled =
+                json!({ "success": true, "transaction": transaction, "network": network, "payer": payer });
+            if let (Some(receipt), Some(fields)) = (receipt, settled.as_object_mut()) {
+                fields.insert("extensions".to_owned(), signed_quote::receipt(receipt));
+            }
+            settled
         }
         Outcome::Refused { reason } => json!({
             "success": false, "errorReason": reason, "transaction": "", "network": network, "payer": payer,
@@ -90,12 +109,16 @@ fn encode(body: &Value) -> String {
     STANDARD.encode(body.to_string())
 }
 
-/// At most 120 characters, none of which grows in JSON.
+/// At most 120 bytes, none of which grows in JSON.
 fn shortened(text: &str) -> String {
-    text.chars()
-        .take(120)
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect()
+    let mut short = String::new();
+    for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
+        if short.len().saturating_add(char.len_utf8()) > 120 {
+            break;
+        }
+        short.push(char);
+    }
+    short
 }
 
 /// Clients may send an id with their payment by which they repeat a request.
@@ -137,7 +160,7 @@ pub fn bazaar(body: &Value) -> Value {
     })
 }
 
-const SCHEMA: &str = "https://json-schema.org/draft/2020-12/schema";
+pub(super) const SCHEMA: &str = "https://json-schema.org/draft/2020-12/schema";
 
 #[cfg(test)]
 mod tests {
@@ -153,7 +176,8 @@ mod tests {
             url: url.to_owned(),
             description: description.to_owned(),
         };
-        required(&terms, Money::new(10_000, Currency::Usdc), &resource, error)
+        let quote = "q".repeat(900);
+        required(&terms, Money::new(10_000, Currency::Usdc), &resource, error, Some(&quote))
     }
 
     fn decoded(header: &str) -> Value {
@@ -197,7 +221,10 @@ mod tests {
             (&json!(false), &json!(""))
         );
         let settled = decoded(&response(
-            Outcome::Settled { transaction: "0x74" },
+            Outcome::Settled {
+                transaction: "0x74",
+                receipt: Some("a.b.c"),
+            },
             "eip155:84532",
             "0xab",
         ));
@@ -206,6 +233,8 @@ mod tests {
             (&json!(true), &json!("0x74"))
         );
         assert!(settled.get("errorReason").is_none());
+        let receipt = &settled["extensions"]["offer-receipt"]["info"]["receipt"];
+        assert_eq!(receipt, &json!({ "format": "jws", "signature": "a.b.c" }));
     }
 
     proptest! {

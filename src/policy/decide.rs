@@ -48,7 +48,7 @@ pub struct Terms {
     pub ttl: Ttl,
     /// Its resolves: what was asked for.
     pub max_resolves: i64,
-    /// Its price per item; `None` is free.
+    /// Its price; `None` is free.
     pub price: Option<Money>,
     /// Whether people are asked first.
     pub approval: GrantApproval,
@@ -220,12 +220,18 @@ fn terms(policy: &Policy, ask: &Ask<'_>) -> Terms {
     Terms {
         ttl: ask.ttl,
         max_resolves: ask.max_resolves,
-        price: policy.price,
+        price: price(policy, ask),
         approval: policy.approval,
         prims,
         max_lease: revealed.map_or_else(Ttl::default, |reveal| reveal.max_lease.min(ask.ttl)),
         rule: let_in_by(policy, ask).to_owned(),
     }
+}
+
+/// What it costs, as far as it alone is asked for.
+pub(super) fn price(policy: &Policy, ask: &Ask<'_>) -> Option<Money> {
+    let price = policy.price.as_ref()?;
+    Some(price.of(std::slice::from_ref(ask.scope), ask.ttl, ask.max_resolves))
 }
 
 fn vendor(policy: &Policy, ask: &Ask<'_>, _: Payer) -> Verdict {

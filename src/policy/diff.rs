@@ -7,6 +7,7 @@ use super::parse::parse;
 use crate::base::money::Money;
 use crate::base::time::Ttl;
 use crate::model::policy::{CredentialPer, GrantApproval, Policy, Rate};
+use crate::model::price::Price;
 
 /// A comparison of two policy texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -81,7 +82,7 @@ enum Read {
     List(fn(&Policy) -> Vec<String>, Effect),
 }
 
-const FIELDS: [Field; 22] = [
+const FIELDS: [Field; 25] = [
     value("name", |p| p.name.to_string(), None),
     value("vendor", |p| p.vendor.to_string(), None),
     list("scopes", |p| words(&p.scopes), Effect::Wider),
@@ -159,9 +160,20 @@ const FIELDS: [Field; 22] = [
     ),
     value(
         "price.amount",
-        |p| amount(p.price),
-        Some(|p| -p.price.map_or(0, Money::atomic)),
+        |p| amount(price(p, |price| price.amount)),
+        Some(|p| cheap(price(p, |price| price.amount))),
     ),
+    value(
+        "price.per_resolve",
+        |p| amount(price(p, |price| price.per_resolve)),
+        Some(|p| cheap(price(p, |price| price.per_resolve))),
+    ),
+    value(
+        "price.per_minute",
+        |p| amount(price(p, |price| price.per_minute)),
+        Some(|p| cheap(price(p, |price| price.per_minute))),
+    ),
+    list("price.scopes", priced_scopes, Effect::Narrower),
     value(
         "approval.grants",
         |p| p.approval.as_str().to_owned(),
@@ -247,6 +259,20 @@ fn span(span: Ttl) -> String {
 
 fn amount(money: Option<Money>) -> String {
     money.map(|money| money.to_string()).unwrap_or_default()
+}
+
+fn price(policy: &Policy, part: fn(&Price) -> Option<Money>) -> Option<Money> {
+    policy.price.as_ref().and_then(part)
+}
+
+/// What costs less reaches further.
+fn cheap(price: Option<Money>) -> i64 {
+    -price.map_or(0, Money::atomic)
+}
+
+fn priced_scopes(policy: &Policy) -> Vec<String> {
+    let scopes = policy.price.iter().flat_map(|price| &price.scopes);
+    scopes.map(|(scope, price)| format!("{scope} {price}")).collect()
 }
 
 /// No limit reaches furthest.

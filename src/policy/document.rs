@@ -182,6 +182,25 @@ impl<'t> Reader<'t> {
         Some(list)
     }
 
+    /// Every line of a table whose keys are not known before: each key and value read.
+    pub(super) fn entries<K, V>(
+        &mut self,
+        section: &Section<'_, 't>,
+        name: impl Fn(&str) -> Result<K, Complaint>,
+        read: impl Fn(&DeValue<'_>) -> Result<V, Complaint>,
+    ) -> Vec<(K, V)> {
+        let mut entries = Vec::new();
+        for (key, value) in section.table {
+            let pointer = section.pointer_to(key.get_ref());
+            match (name(key.get_ref()), read(value.get_ref())) {
+                (Ok(key), Ok(value)) => entries.push((key, value)),
+                (Err(complaint), _) => self.complain(&pointer, key.span(), complaint),
+                (_, Err(complaint)) => self.complain(&pointer, value.span(), complaint),
+            }
+        }
+        entries
+    }
+
     /// Complains of `key`, where it stands or where it is missing.
     pub(super) fn blame(&mut self, section: &Section<'_, '_>, key: &str, complaint: Complaint) {
         let span = section.get(key).map_or_else(|| section.span.clone(), Spanned::span);

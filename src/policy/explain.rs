@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::decide::{Ask, CHECKS, Decision, Payer, Verdict, decide};
+use super::decide::{Ask, CHECKS, Decision, Payer, Verdict, decide, price};
+use crate::base::money::Money;
 use crate::model::policy::Policy;
 use crate::model::scope::{Name, Reference};
 
@@ -28,6 +29,8 @@ pub struct Answer {
     pub version: i64,
     /// Whether it allows the request.
     pub allowed: bool,
+    /// What it would cost; absent when it is free.
+    pub price: Option<Money>,
     /// The rule that decided; of a yes, the one that let the requester in.
     pub rule: String,
     /// The reason.
@@ -79,6 +82,7 @@ fn answer(policy: &Policy, version: i64, ask: &Ask<'_>) -> Answer {
         policy: policy.name.clone(),
         version,
         allowed,
+        price: price(policy, ask),
         rule,
         words,
         change,
@@ -123,6 +127,9 @@ impl fmt::Display for Explanation {
             for step in &answer.steps {
                 let mark = if step.passed { "ok" } else { "no" };
                 write!(f, "\n    {mark}  {:<18}  {}", step.rule, step.words)?;
+            }
+            if let Some(price) = &answer.price {
+                write!(f, "\n    price: {price}")?;
             }
             if let Some(change) = &answer.change {
                 write!(f, "\n    fix: {change}")?;

@@ -110,7 +110,7 @@ fn unrevealable(policy: &Policy, vendor: &VendorFacts) -> Option<Finding> {
 }
 
 fn unsellable(policy: &Policy, vendor: &VendorFacts) -> Option<Finding> {
-    policy.price?;
+    policy.price.as_ref()?;
     let fix = "remove `[price]` to offer it free".to_owned();
     if vendor.resale_forbidden {
         let message = format!("{} forbids resale in its terms", policy.vendor);

@@ -10,9 +10,10 @@ use crate::base::time::Ttl;
 use crate::model::policy::{
     Approvers, CredentialPer, Forward, GrantApproval, GrantTerms, Limits, Policy, Rate, Reveal, Who,
 };
+use crate::model::price::Price;
 use crate::model::principal::PrincipalKind;
 use crate::model::rotation::RotationRules;
-use crate::model::scope::Name;
+use crate::model::scope::{Name, Scope};
 
 /// Longest text of a policy file, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
@@ -84,8 +85,9 @@ fn policy<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>) -> Option<Policy>
     let grant = grant(root, reader);
     let reveal = reveal(root, reader);
     let forward = forward(root, reader);
-    let price = price(root, reader);
-    let limits = limits(root, reader, price);
+    let offered = scopes.as_deref().unwrap_or_default();
+    let price = price(root, reader, offered);
+    let limits = limits(root, reader, price.as_ref().map(|price| price.least(offered)));
     let approval = approval(root, reader);
     let approvers = approvers(root, reader);
     Some(Policy {
@@ -189,11 +191,39 @@ fn forward<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>) -> Forward {
     }
 }
 
-fn price<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>) -> Option<Money> {
+const PRICES: [&str; 4] = ["amount", "per_resolve", "per_minute", "scopes"];
+
+fn price<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>, offered: &[Scope]) -> Option<Price> {
     let section = reader.section(root, "price")?;
-    reader.only(&section, &["amount"]);
-    reader.required(&section, "amount", "\"0.01 USDC\"", |value| {
-        money(value, Currency::Usdc, "remove `[price]` to make it free")
+    reader.only(&section, &PRICES);
+    if !PRICES.iter().any(|key| section.has(key)) {
+        let fix = "write `amount = \"0.01 USDC\"`, or remove `[price]` to make it free";
+        reader.blame(&section, "amount", Complaint::new("`amount` is missing", fix));
+        return None;
+    }
+    let usdc = |value: &DeValue<'_>| money(value, Currency::Usdc, "remove the line; without `[price]` it is free");
+    let amount = reader.value(&section, "amount", usdc);
+    let per_resolve = reader.value(&section, "per_resolve", usdc);
+    let per_minute = reader.value(&section, "per_minute", usdc);
+    let scopes = match reader.section(&section, "scopes") {
+        Some(section) => reader.entries(&section, |key| priced_scope(key, offered), usdc),
+        None => Vec::new(),
+    };
+    let some = amount.is_some() || per_resolve.is_some() || per_minute.is_some() || !scopes.is_empty();
+    some.then_some(Price {
+        amount,
+        per_resolve,
+        per_minute,
+        scopes,
+    })
+}
+
+/// A price for what is not offered would never be asked: it is a slip of the pen.
+fn priced_scope(key: &str, offered: &[Scope]) -> Result<Scope, Complaint> {
+    let found = offered.iter().find(|scope| scope.to_string() == key);
+    found.cloned().ok_or_else(|| {
+        let message = format!("`{}` is none of the policy's scopes", cut(key));
+        Complaint::new(message, "add it to `scopes`, or remove the line")
     })
 }
 

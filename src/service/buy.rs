@@ -87,6 +87,11 @@ pub struct Presented {
 }
 
 impl Presented {
+    /// The payment headers' values.
+    pub(super) fn headers(&self) -> Vec<&str> {
+        self.payment.iter().map(String::as_str).collect()
+    }
+
     pub(super) fn request(&self) -> Digest {
         self.request.unwrap_or_else(|| Digest::of(b""))
     }
@@ -139,8 +144,14 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
             return by_credit(app, context, ask, &references, &presented, approved, (wallet, price)).await;
         }
     }
-    let demand = Demand::new(app, &quote, price, approved.as_ref().map(|grant| grant.id))?;
-    let offered = demand.read(app, &presented)?;
+    let demand = Demand::new(
+        app,
+        &quote,
+        price,
+        &presented,
+        approved.as_ref().map(|grant| grant.id),
+    )?;
+    let offered = demand.read(&presented)?;
     let wallet = format!("{}:{}", offered.network, offered.payer);
     let bound = binding(
         &offered.nonce,
@@ -463,7 +474,7 @@ pub(super) async fn finish(
     app.control().forget_grant(grant.id);
     let token = grant::mint(app, &grant)?;
     let view = grant::view(app, &grant, 0).await?;
-    let payment_response = settled.map(|(purchase, transaction)| purchase::settled_response(&purchase, &transaction));
+    let payment_response = settled.map(|(purchase, transaction)| purchase::settled_response(app, &purchase, &transaction));
     Ok(Bought {
         grant: view,
         token: Some(token),

@@ -1,17 +1,22 @@
-//! What a 402 asks for, and whether a payment that came answers it.
+//! What a 402 asks for, and whether a payment that came answers it. The price is signed for five minutes: who pays it by
+//! then has what the request asks for, whatever a policy asks meanwhile, if the policies then in force allow it at all.
 
 use super::App;
 use super::buy::Presented;
 use super::error::Error;
 use super::offer::Deal;
+use crate::audit;
 use crate::base::id::GrantId;
 use crate::base::money::Money;
-use crate::payment::{self, Offered, PaymentError, Required, Resource, Terms};
+use crate::model::payment::Purchase;
+use crate::payment::{self, Basis, Offered, Paid, PaidFor, PaymentError, Quote, Required, Resource, Terms};
 
 /// A price, in this server's terms.
 pub(super) struct Demand<'a> {
+    app: &'a App,
     terms: &'a Terms,
     price: Money,
+    basis: Basis,
     resource: Resource,
     /// What people have approved, if this pays for it.
     grant: Option<GrantId>,
@@ -20,48 +25,81 @@ pub(super) struct Demand<'a> {
 impl<'a> Demand<'a> {
     /// # Errors
     /// [`Error::Conflict`] where nothing can be paid.
-    pub(super) fn new(app: &'a App, deal: &Deal, price: Money, grant: Option<GrantId>) -> Result<Self, Error> {
+    pub(super) fn new(
+        app: &'a App,
+        deal: &Deal,
+        price: Money,
+        presented: &Presented,
+        grant: Option<GrantId>,
+    ) -> Result<Self, Error> {
         let (_, terms) = app
             .rail
             .as_ref()
             .ok_or_else(|| Error::Conflict("this instance takes no payments".to_owned()))?;
+        let basis = Basis {
+            policies: deal.priced_by(),
+            request: presented.request(),
+        };
         Ok(Self {
+            app,
             terms,
             price,
             resource: Resource {
-                url: format!("{}/v1/grants", app.public_url),
+                url: sold_at(app),
                 description: words(deal, price, &terms.network),
             },
+            basis,
             grant,
         })
     }
 
     /// The 402, with the reason why a payment before was refused, if there was one.
     pub(super) fn required(&self, error: Option<&str>) -> Required {
-        payment::required(self.terms, self.price, &self.resource, error)
+        let signed = self.signed();
+        payment::required(self.terms, self.price, &self.resource, error, signed.as_deref())
+    }
+
+    /// `None` while the vault is sealed; then nothing is sold either.
+    fn signed(&self) -> Option<String> {
+        let opened = self.app.opened().ok()?;
+        let now = self.app.now();
+        let quote = Quote::new(self.terms, self.price, &self.resource.url, self.basis.clone(), now);
+        audit::state_by_did(&opened.log, payment::QUOTE, &quote)
     }
 
     /// Nothing was paid yet.
     pub(super) fn unpaid(&self) -> Error {
         Error::PaymentRequired {
             required: Box::new(self.required(None)),
-            words: self.resource.description.clone(),
+            words: format!("{} The price is of {}.", self.resource.description, self.versions()),
             grant: self.grant,
         }
     }
 
-    /// Reads the payment and checks all that can be checked without the rail.
+    fn versions(&self) -> String {
+        self.basis.policies.join(", ")
+    }
+
+    /// Reads the payment and checks all that can be checked without the rail. A quote that was given for this request
+    /// and still stands is as good as the price now; not where people approved a price.
     ///
     /// # Errors
     /// [`Error::PaymentRequired`] when there is none; [`Error::Invalid`], [`Error::PaymentInvalid`].
-    pub(super) fn read(&self, app: &App, presented: &Presented) -> Result<Offered, Error> {
+    pub(super) fn read(&self, presented: &Presented) -> Result<Offered, Error> {
         if presented.payment.is_empty() {
             return Err(self.unpaid());
         }
-        read(app, self.terms, self.price, presented).map_err(|error| match error {
+        let read = match self.grant {
+            Some(_) => exactly(self.app, self.terms, self.price, presented),
+            None => read(self.app, self.terms, self.price, presented),
+        };
+        read.map_err(|error| match error {
             broken if broken.is_malformed() => Error::invalid("/payment-signature", broken),
             other => Error::PaymentInvalid {
-                reason: other.to_string(),
+                reason: match &other {
+                    PaymentError::Amount { .. } => format!("{other}, by {}", self.versions()),
+                    other => other.to_string(),
+                },
                 required: Box::new(self.required(Some(other.reason()))),
                 response: None,
             },
@@ -69,10 +107,50 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// The payment that was presented, if it pays `price`.
+/// Where grants are sold.
+pub(super) fn sold_at(app: &App) -> String {
+    format!("{}/v1/grants", app.public_url)
+}
+
+/// The payment that was presented, if it pays `price`, or what was quoted for the same request.
 pub(super) fn read(app: &App, terms: &Terms, price: Money, presented: &Presented) -> Result<Offered, PaymentError> {
-    let headers: Vec<&str> = presented.payment.iter().map(String::as_str).collect();
-    payment::read(&headers, terms, price, app.now())
+    let other = match exactly(app, terms, price, presented) {
+        Err(other @ PaymentError::Amount { .. }) => other,
+        read => return read,
+    };
+    match quoted(app, terms, presented) {
+        Some(quoted) => exactly(app, terms, quoted, presented),
+        None => Err(other),
+    }
+}
+
+fn exactly(app: &App, terms: &Terms, price: Money, presented: &Presented) -> Result<Offered, PaymentError> {
+    payment::read(&presented.headers(), terms, price, app.now())
+}
+
+/// What was quoted for this request, by a quote of ours that stands.
+fn quoted(app: &App, terms: &Terms, presented: &Presented) -> Option<Money> {
+    let opened = app.opened().ok()?;
+    let request = presented.request();
+    payment::unverified_quotes(&presented.headers()).iter().find_map(|unverified| {
+        let quote: Quote = audit::open_statement(unverified, payment::QUOTE, opened.log.public()).ok()?;
+        quote.stands(terms, request, app.now())
+    })
+}
+
+/// The signed receipt of a settled payment.
+pub(super) fn receipt(app: &App, purchase: &Purchase, transaction: &str) -> Option<String> {
+    let opened = app.opened().ok()?;
+    let paid = Paid {
+        dekeys: PaidFor { grant: purchase.grant },
+        issued_at: app.now().as_secs(),
+        network: purchase.network.clone(),
+        payer: purchase.payer.clone(),
+        resource_url: sold_at(app),
+        transaction: transaction.to_owned(),
+        version: 1,
+    };
+    audit::state_by_did(&opened.log, payment::RECEIPT, &paid)
 }
 
 fn words(deal: &Deal, price: Money, network: &str) -> String {

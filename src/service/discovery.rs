@@ -5,9 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::App;
 use super::error::Error;
-use super::offer;
+use super::{App, demand, offer};
 use crate::model::offer::Offer;
 use crate::payment::{self, Terms};
 
@@ -124,7 +123,7 @@ pub fn directory(app: &App) -> Directory {
     Directory {
         version: 1,
         x402_version: 2,
-        resources: sells.then(|| sold_at(app)).into_iter().collect(),
+        resources: sells.then(|| demand::sold_at(app)).into_iter().collect(),
         discovery: format!("{}/discovery/resources", app.public_url),
     }
 }
@@ -139,10 +138,6 @@ impl ResourcesAsk {
     }
 }
 
-fn sold_at(app: &App) -> String {
-    format!("{}/v1/grants", app.public_url)
-}
-
 /// `None` for what is free.
 async fn resource(app: &App, terms: &Terms, offer: &Offer) -> Result<Option<Resource>, Error> {
     let Some(price) = offer.price else {
@@ -152,7 +147,7 @@ async fn resource(app: &App, terms: &Terms, offer: &Offer) -> Result<Option<Reso
     let Offer { reference, max_ttl, .. } = offer;
     let body = json!({ "reference": reference, "ttl": max_ttl });
     Ok(Some(Resource {
-        resource: sold_at(app),
+        resource: demand::sold_at(app),
         r#type: "http".to_owned(),
         x402_version: 2,
         accepts: vec![payment::requirements(terms, price)],

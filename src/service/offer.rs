@@ -12,6 +12,7 @@ use crate::base::time::Ttl;
 use crate::model::grant::{Grant, GrantItem};
 use crate::model::offer::Offer;
 use crate::model::policy::{GrantApproval, Policy};
+use crate::model::price::Price;
 use crate::model::principal::PrincipalKind;
 use crate::model::scope::{Name, Reference};
 use crate::policy::{self, Ask, Decision, Terms};
@@ -69,7 +70,11 @@ fn offers_of(in_force: &InForce) -> Vec<Offer> {
         },
         policy: policy.name.clone(),
         policy_version: in_force.version.version,
-        price: policy.price,
+        price: policy
+            .price
+            .as_ref()
+            .map(|price| price.of(std::slice::from_ref(scope), policy.grant.max_ttl, policy.grant.max_resolves)),
+        prices: policy.price.as_ref().map(|price| price.parts(scope)),
         max_ttl: policy.grant.max_ttl,
         max_resolves: policy.grant.max_resolves,
         prims: policy
@@ -115,6 +120,8 @@ pub struct Deal {
     pub settle_first: bool,
     /// The smallest limit of payments a day among the policies, and whose it is.
     pub paid_per_day: Option<(Money, Name)>,
+    /// The prices of each item.
+    prices: Vec<Option<Price>>,
 }
 
 /// Finds, for each reference, the cheapest policy that allows it, and joins references under one policy to an item.
@@ -138,6 +145,7 @@ pub async fn deal(app: &App, context: &Context, wanted: &Wanted<'_>) -> Result<D
         let (in_force, terms) = choose(context, &usable, wanted, reference)?;
         deal.add(in_force, &terms, reference);
     }
+    deal.cost();
     deal.ask_vendors(app).await?;
     Ok(deal)
 }
@@ -181,6 +189,7 @@ pub(super) async fn approved(
             deal.add(in_force, &terms, &reference);
         }
     }
+    deal.cost();
     deal.ask_vendors(app).await?;
     Ok(Some(deal).filter(|deal| deal.items == grant.items && deal.price == grant.price()))
 }
@@ -283,7 +292,21 @@ impl Deal {
             approvals: Vec::new(),
             settle_first: false,
             paid_per_day: None,
+            prices: Vec::new(),
         }
+    }
+
+    /// What all of it costs. The items share the resolves, so these are paid once, at the price of the dearest.
+    fn cost(&mut self) {
+        let priced = || {
+            let both = self.items.iter().zip(&self.prices);
+            both.filter_map(|(item, price)| Some((item, price.as_ref()?)))
+        };
+        let items = priced().fold(0_i64, |sum, (item, price)| {
+            sum.saturating_add(price.item(&item.scopes, self.ttl))
+        });
+        let dearest = priced().map(|(_, price)| price.resolves(self.max_resolves)).max();
+        self.price = dearest.map(|resolves| Money::new(items.saturating_add(resolves), Currency::Usdc));
     }
 
     async fn ask_vendors(&mut self, app: &App) -> Result<(), Error> {
@@ -292,6 +315,15 @@ impl Deal {
             self.settle_first |= manifest.settles_first();
         }
         Ok(())
+    }
+
+    /// The policies whose price it is, each `name@version`.
+    pub(super) fn priced_by(&self) -> Vec<String> {
+        let both = self.items.iter().zip(&self.prices);
+        let priced = both.filter(|(_, price)| price.is_some());
+        priced
+            .map(|(item, _)| format!("{}@{}", item.policy, item.policy_version))
+            .collect()
     }
 
     /// Whether people may have to decide some of it.
@@ -319,17 +351,10 @@ impl Deal {
         });
         self.lives.push(terms.max_lease);
         self.approvals.push(terms.approval);
-        self.price = sum(self.price, terms.price);
+        self.prices.push(in_force.policy.price.clone());
         let limit = in_force.policy.limits.paid_per_day;
         let limit = limit.map(|limit| (limit, version.name.clone()));
         self.paid_per_day = smaller(self.paid_per_day.take(), limit);
-    }
-}
-
-fn sum(one: Option<Money>, other: Option<Money>) -> Option<Money> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(Money::new(one.atomic().saturating_add(other.atomic()), Currency::Usdc)),
-        (one, other) => one.or(other),
     }
 }
 

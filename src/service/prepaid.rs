@@ -6,7 +6,7 @@ use super::App;
 use super::buy::{Bought, Order, finish, provision_all};
 use super::caller::Context;
 use super::error::Error;
-use super::purchase::{self, payment_facts, refused, settled_response, settling, unknown};
+use super::purchase::{self, payment_facts, refused, settling, unknown};
 use super::{credit, measure, provision};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
@@ -138,6 +138,13 @@ pub(super) fn credited(purchase: &Purchase) -> Error {
     Error::PaymentCredited {
         amount: Money::new(purchase.amount, Currency::Usdc),
         why: purchase.last_error.clone().unwrap_or_default(),
-        response: settled.map(|transaction| settled_response(purchase, transaction)),
+        // No receipt: nothing was delivered.
+        response: settled.map(|transaction| {
+            let moved = payment::Outcome::Settled {
+                transaction,
+                receipt: None,
+            };
+            payment::response(moved, &purchase.network, &purchase.payer)
+        }),
     }
 }

@@ -347,7 +347,7 @@ async fn before(
         PurchaseState::Settling => Err(Error::PaymentUnknown(purchase.grant)),
         PurchaseState::Settled => {
             let transaction = purchase.transaction.clone().unwrap_or_default();
-            let response = settled_response(&purchase, &transaction);
+            let response = settled_response(app, &purchase, &transaction);
             again(app, context, purchase.grant, Some(response)).await
         }
         PurchaseState::Credited => Err(prepaid::credited(&purchase)),
@@ -491,12 +491,13 @@ pub(super) async fn settle_late(
     Ok(())
 }
 
-pub(super) fn settled_response(purchase: &Purchase, transaction: &str) -> String {
-    payment::response(
-        payment::Outcome::Settled { transaction },
-        &purchase.network,
-        &purchase.payer,
-    )
+pub(super) fn settled_response(app: &App, purchase: &Purchase, transaction: &str) -> String {
+    let receipt = demand::receipt(app, purchase, transaction);
+    let settled = payment::Outcome::Settled {
+        transaction,
+        receipt: receipt.as_deref(),
+    };
+    payment::response(settled, &purchase.network, &purchase.payer)
 }
 
 /// What events tell of a payment.

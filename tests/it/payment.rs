@@ -5,5 +5,6 @@
 mod clients;
 mod discovery;
 mod facilitator;
+mod prices;
 mod vectors;
 mod wallet;

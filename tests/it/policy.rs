@@ -46,7 +46,7 @@ fn the_shipped_policies_are_read() {
         policy.limits.rate.map(|rate| (rate.count, rate.per)),
         Some((60, Ttl::from_mins(1)))
     );
-    assert_eq!(policy.price.unwrap().to_string(), "0.01 USDC");
+    assert_eq!(policy.price.unwrap().amount.unwrap().to_string(), "0.01 USDC");
     assert_eq!(policy.approvers.quorum, 2);
 }
 

@@ -72,6 +72,7 @@ async fn sell(State((rail, url)): State<(SimRail, String)>, headers: HeaderMap, 
             Ok(transaction) => {
                 let told = Outcome::Settled {
                     transaction: &transaction,
+                    receipt: None,
                 };
                 let answer = json!({ "id": "grt_1", "token": "dkt_test_1", "asked": body }).to_string();
                 let paid = response(told, &offered.network, &offered.payer);
@@ -99,7 +100,7 @@ fn ask(url: &str, reason: &str) -> Response {
         url: url.to_owned(),
         description: "mock/chat:write for 15m".to_owned(),
     };
-    let asked = required(&terms(), PRICE, &resource, Some(reason));
+    let asked = required(&terms(), PRICE, &resource, Some(reason), None);
     let problem = json!({ "title": "Payment required", "status": 402, "code": "payment_required" }).to_string();
     with_header(
         (StatusCode::PAYMENT_REQUIRED, problem).into_response(),

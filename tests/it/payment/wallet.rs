@@ -49,7 +49,7 @@ impl Payment {
             url: "http://127.0.0.1/v1/grants".to_owned(),
             description: "a key".to_owned(),
         };
-        let asked = required(&terms(), PRICE, &resource, None).body;
+        let asked = required(&terms(), PRICE, &resource, None, None).body;
         let key = SigningKey::from_slice(&[0x42; 32]).unwrap();
         let from = Address::from_public_key(key.verifying_key());
         let json = json!({

@@ -3,7 +3,7 @@
 use dekeys::base::money::{Currency, Money};
 use dekeys::base::random::{OsRandom, bytes};
 use dekeys::base::secret::SecretBytes;
-use dekeys::base::time::{Clock, SystemClock};
+use dekeys::base::time::{Clock, SystemClock, Timestamp};
 use dekeys::client::KeyFile;
 use dekeys::payment;
 use serde_json::Value;
@@ -20,8 +20,12 @@ impl Wallet {
 
     /// A payment header for the terms of a 402; each is a new authorization.
     pub(crate) fn sign(&self, required: &Value) -> String {
+        self.sign_at(required, SystemClock::default().now())
+    }
+
+    /// The same, by another clock than the machine's.
+    pub(crate) fn sign_at(&self, required: &Value, now: Timestamp) -> String {
         let most = Money::new(10_000_000, Currency::Usdc);
-        let now = SystemClock::default().now();
         payment::sign_exact(&self.0, required, most, None, now, &OsRandom).unwrap()
     }
 
