@@ -47,6 +47,7 @@ mod share;
 mod status;
 mod token;
 mod unseal;
+mod usage;
 mod vendor;
 mod wanted;
 mod webhook;
@@ -200,6 +201,9 @@ enum Command {
     /// What was paid
     #[command(subcommand, after_help = payment::EXAMPLE)]
     Payment(payment::Payment),
+    /// What was paid, sold and owed
+    #[command(after_help = usage::EXAMPLE)]
+    Usage(usage::UsageArgs),
     /// Every vendor key ever asked for
     #[command(subcommand, after_help = credential::EXAMPLE)]
     Credential(credential::Credential),
@@ -361,6 +365,7 @@ async fn converse(command: &Command, context: &mut Context<'_>) -> Result<(), Fa
         Command::Inject(args) => inject::run(args, context).await,
         Command::Lease(verb) => lease::run(verb, context).await,
         Command::Payment(verb) => payment::run(verb, context).await,
+        Command::Usage(args) => usage::run(args, context).await,
         Command::Credential(verb) => credential::run(verb, context).await,
         Command::Policy(verb) => policy::run(verb, context).await,
         Command::Approval(verb) => approval::run(verb, context).await,

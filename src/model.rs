@@ -12,6 +12,7 @@ pub mod grant;
 pub mod incarnation;
 pub mod instance;
 pub mod lease;
+pub mod ledger;
 pub mod offer;
 pub mod orphan;
 pub mod payment;

@@ -7,6 +7,7 @@ pub mod approve;
 mod ask;
 pub mod audit;
 pub mod backup;
+mod book;
 pub mod breaker;
 mod budget;
 pub mod buy;
@@ -74,6 +75,7 @@ pub mod status;
 pub mod stream;
 mod trust;
 pub mod unseal;
+pub mod usage;
 pub mod ways;
 pub mod webhook;
 

@@ -23,6 +23,7 @@ pub mod grants;
 pub mod incarnations;
 pub mod instance;
 pub mod leases;
+pub mod ledger;
 mod migrate;
 mod news;
 pub mod nonces;

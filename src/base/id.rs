@@ -135,6 +135,8 @@ ids! {
     CredentialId = "cred";
     /// One event for one webhook.
     DeliveryId = "del";
+    /// One entry of the ledger.
+    EntryId = "ent";
     /// One entry of the audit log.
     EventId = "evt";
     /// What somebody bought or was given.

@@ -7,6 +7,7 @@ use crate::service::App;
 use crate::service::caller::Context;
 use crate::service::error::Error;
 use crate::service::payments as verb;
+use crate::service::usage;
 
 /// Hands an operation of this part to its verb.
 pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input) -> Result<Answer, Refused> {
@@ -20,6 +21,11 @@ pub async fn answer(app: &App, operation: &str, context: &Context, input: &Input
             let ask = input.json()?;
             Answer::json(200, &verb::resolve(app, context, id(input)?, &ask).await?)
         }
+        "showUsage" => {
+            let ask: usage::UsageAsk = input.query(&["by", "since", "until"])?;
+            Answer::json(200, &usage::usage(app, context, &ask).await?)
+        }
+        "checkLedger" => Answer::json(200, &usage::check(app, context).await?),
         other => Err(unknown(other)),
     }
 }

@@ -105,6 +105,12 @@ impl PurchaseState {
         )
     }
 
+    /// Whether the money moved and nothing is there for it yet.
+    #[must_use]
+    pub const fn is_being_made(self) -> bool {
+        matches!(self, Self::Paid | Self::Provisioning)
+    }
+
     /// Whether the money moved, whatever came of it.
     #[must_use]
     pub const fn is_paid(self) -> bool {

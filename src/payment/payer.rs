@@ -168,7 +168,7 @@ mod tests {
             url: "http://127.0.0.1/v1/grants".to_owned(),
             description: "a key".to_owned(),
         };
-        required(&terms(), price(atomic), &resource, None).body
+        required(&terms(), price(atomic), &resource, None, None).body
     }
 
     fn pay(most: i64, payment_id: Option<&str>) -> Result<String, PaymentError> {

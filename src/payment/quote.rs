@@ -177,7 +177,13 @@ mod tests {
             description: description.to_owned(),
         };
         let quote = "q".repeat(900);
-        required(&terms, Money::new(10_000, Currency::Usdc), &resource, error, Some(&quote))
+        required(
+            &terms,
+            Money::new(10_000, Currency::Usdc),
+            &resource,
+            error,
+            Some(&quote),
+        )
     }
 
     fn decoded(header: &str) -> Value {

@@ -137,7 +137,9 @@ pub fn unverified_quotes(header_values: &[&str]) -> Vec<String> {
     let [header] = header_values else {
         return Vec::new();
     };
-    let decoded = (header.len() <= MAX_HEADER).then(|| STANDARD.decode(header).ok()).flatten();
+    let decoded = (header.len() <= MAX_HEADER)
+        .then(|| STANDARD.decode(header).ok())
+        .flatten();
     let payment: Option<Value> = decoded.and_then(|json| serde_json::from_slice(&json).ok());
     let offers = payment
         .as_ref()

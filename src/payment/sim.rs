@@ -326,7 +326,7 @@ mod tests {
                 url: "http://127.0.0.1/".to_owned(),
                 description: String::new(),
             };
-            let asked = required(&terms(), price, &resource, None).body;
+            let asked = required(&terms(), price, &resource, None, None).body;
             let key = SecretBytes::new(vec![0x11; 32]);
             let header = sign_exact(&key, &asked, price, None, self.clock.now(), &self.random).unwrap();
             read(&[&header], &terms(), price, self.clock.now()).unwrap()

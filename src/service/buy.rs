@@ -15,7 +15,7 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, ask, confirm, credit, purchase, receipt};
+use super::{App, ask, book, confirm, credit, purchase, receipt};
 use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -144,13 +144,7 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
             return by_credit(app, context, ask, &references, &presented, approved, (wallet, price)).await;
         }
     }
-    let demand = Demand::new(
-        app,
-        &quote,
-        price,
-        &presented,
-        approved.as_ref().map(|grant| grant.id),
-    )?;
+    let demand = Demand::new(app, &quote, price, &presented, approved.as_ref().map(|grant| grant.id))?;
     let offered = demand.read(&presented)?;
     let wallet = format!("{}:{}", offered.network, offered.payer);
     let bound = binding(
@@ -474,7 +468,8 @@ pub(super) async fn finish(
     app.control().forget_grant(grant.id);
     let token = grant::mint(app, &grant)?;
     let view = grant::view(app, &grant, 0).await?;
-    let payment_response = settled.map(|(purchase, transaction)| purchase::settled_response(app, &purchase, &transaction));
+    let payment_response =
+        settled.map(|(purchase, transaction)| purchase::settled_response(app, &purchase, &transaction));
     Ok(Bought {
         grant: view,
         token: Some(token),
@@ -504,6 +499,7 @@ pub(super) async fn activate(
         purchase.transaction = Some(transaction.clone());
         purchase.next_at = confirm::at(app, &purchase);
         tx.update_purchase(&purchase).await?;
+        book::delivered(app, tx, &purchase, state.unwrap_or(PurchaseState::Settling)).await?;
         // What the receipt shows, beside the whole payment.
         let paid = Money::new(purchase.amount, Currency::Usdc);
         fields.insert("paid".to_owned(), json!(paid));

@@ -7,7 +7,7 @@
 use super::caller::Context;
 use super::error::Error;
 use super::purchase::{self, payment_facts};
-use super::{App, end, reconcile};
+use super::{App, book, end, reconcile};
 use crate::base::id::RequestId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::grant::{Grant, GrantState};
@@ -72,6 +72,7 @@ async fn taken_back(app: &App, mut purchase: Purchase, grant: &Grant) -> Result<
     purchase.last_error = Some(WHY.to_owned());
     let event = app.own_event("payment.taken_back", &purchase.id, payment_facts(&purchase));
     tx.update_purchase(&purchase).await?;
+    book::taken_back(app, &mut tx, &purchase).await?;
     let _none = tx.commit(&[event], &[]).await?;
     app.announce_work();
     Ok(())

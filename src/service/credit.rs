@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::App;
+use super::book;
 use super::buy::{self, Bought, Order};
 use super::caller::Context;
 use super::error::Error;
@@ -13,6 +14,7 @@ use crate::base::money::{Currency, Money};
 use crate::model::control::Stored;
 use crate::model::credit::{Credit, CreditUse};
 use crate::model::event::Event;
+use crate::model::ledger::Act;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::store::{ReadTx, Tx};
 
@@ -31,6 +33,9 @@ pub(super) async fn owe(app: &App, tx: &mut Tx, mut purchase: Purchase, why: &st
         reason: why.chars().take(200).collect(),
         created: app.now(),
     };
+    if !purchase.state.is_paid() {
+        book::deposited(app, tx, &purchase).await?;
+    }
     purchase.state = PurchaseState::Credited;
     purchase.next_at = None;
     purchase.last_error = Some(credit.reason.clone());
@@ -91,6 +96,7 @@ pub(super) async fn spend(app: &App, context: &Context, order: Order, price: Mon
     if !take(app, &mut tx, &wallet, price, grant.id).await? {
         return Err(Error::PurchaseUnderWay);
     }
+    book::by_credit(app, &mut tx, (&grant, &wallet), Act::SpendCredit, price).await?;
     let mut events: Vec<Event> = created.into_iter().collect();
     let data = json!({ "grant": grant.id, "payer": wallet, "amount": price.atomic().to_string() });
     events.push(app.event(context, "payment.credit_used", &grant.id, data));
@@ -125,6 +131,7 @@ async fn take(app: &App, tx: &mut Tx, wallet: &str, price: Money, grant: GrantId
 /// Gives back what was taken for a grant that came to nothing, in the transaction that says so.
 pub(super) async fn give_back(app: &App, tx: &mut Tx, grant: GrantId) -> Result<Option<Event>, Error> {
     let mut sum: i64 = 0;
+    let mut wallet = String::new();
     for stored in tx.credit_uses(grant).await? {
         let taken = app.vault.authenticate(stored).map_err(|_| Error::Forged("credit"))?;
         let Some(stored) = tx.credit(taken.purchase).await? else {
@@ -133,6 +140,7 @@ pub(super) async fn give_back(app: &App, tx: &mut Tx, grant: GrantId) -> Result<
         let mut credit = genuine(app, stored)?;
         credit.remaining = credit.remaining.saturating_add(taken.amount).min(credit.amount);
         sum = sum.saturating_add(taken.amount);
+        wallet.clone_from(&credit.payer);
         tx.update_credit(&app.stored(credit)?).await?;
     }
     if sum == 0 {
@@ -140,6 +148,9 @@ pub(super) async fn give_back(app: &App, tx: &mut Tx, grant: GrantId) -> Result<
     }
     tx.delete_credit_uses(grant).await?;
     let amount = Money::new(sum, Currency::Usdc);
+    if let Some((of, _)) = tx.grant(grant).await? {
+        book::by_credit(app, tx, (&of.unverified, &wallet), Act::ReturnCredit, amount).await?;
+    }
     let data = json!({ "grant": grant, "amount": amount.atomic().to_string() });
     Ok(Some(app.own_event("payment.credit_returned", &grant, data)))
 }

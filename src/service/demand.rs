@@ -132,10 +132,12 @@ fn exactly(app: &App, terms: &Terms, price: Money, presented: &Presented) -> Res
 fn quoted(app: &App, terms: &Terms, presented: &Presented) -> Option<Money> {
     let opened = app.opened().ok()?;
     let request = presented.request();
-    payment::unverified_quotes(&presented.headers()).iter().find_map(|unverified| {
-        let quote: Quote = audit::open_statement(unverified, payment::QUOTE, opened.log.public()).ok()?;
-        quote.stands(terms, request, app.now())
-    })
+    payment::unverified_quotes(&presented.headers())
+        .iter()
+        .find_map(|unverified| {
+            let quote: Quote = audit::open_statement(unverified, payment::QUOTE, opened.log.public()).ok()?;
+            quote.stands(terms, request, app.now())
+        })
 }
 
 /// The signed receipt of a settled payment.

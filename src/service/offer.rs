@@ -70,10 +70,13 @@ fn offers_of(in_force: &InForce) -> Vec<Offer> {
         },
         policy: policy.name.clone(),
         policy_version: in_force.version.version,
-        price: policy
-            .price
-            .as_ref()
-            .map(|price| price.of(std::slice::from_ref(scope), policy.grant.max_ttl, policy.grant.max_resolves)),
+        price: policy.price.as_ref().map(|price| {
+            price.of(
+                std::slice::from_ref(scope),
+                policy.grant.max_ttl,
+                policy.grant.max_resolves,
+            )
+        }),
         prices: policy.price.as_ref().map(|price| price.parts(scope)),
         max_ttl: policy.grant.max_ttl,
         max_resolves: policy.grant.max_resolves,

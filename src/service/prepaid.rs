@@ -7,7 +7,7 @@ use super::buy::{Bought, Order, finish, provision_all};
 use super::caller::Context;
 use super::error::Error;
 use super::purchase::{self, payment_facts, refused, settling, unknown};
-use super::{credit, measure, provision};
+use super::{book, credit, measure, provision};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
 use crate::model::control::Stored;
@@ -69,6 +69,7 @@ pub(super) async fn paid(app: &App, purchase: Purchase, transaction: String) -> 
     row.last_error = None;
     row.next_at = Some(app.now().plus(MAKING));
     tx.update_purchase(&row).await?;
+    book::deposited(app, &mut tx, &row).await?;
     let event = app.own_event("payment.paid", &row.id, payment_facts(&row));
     let _none = tx.commit(&[event], &[]).await?;
     Ok(Some(row))

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::connect::open_root;
 use super::control::Connected;
 use super::error::Error;
-use super::{App, making};
+use super::{App, book, making};
 use crate::base::canonical::Digest;
 use crate::base::id::{CredentialId, InstanceId, OrphanId};
 use crate::base::money::Money;
@@ -171,6 +171,10 @@ pub(super) async fn cost_cap(app: &App, credential: &Credential) -> Result<Optio
         return Ok(None);
     };
     let grant = app.authentic("grant", stored).await?;
+    cap_of(app, &grant, credential).await
+}
+
+async fn cap_of(app: &App, grant: &Grant, credential: &Credential) -> Result<Option<Money>, Error> {
     let Some(item) = usize::try_from(credential.item)
         .ok()
         .and_then(|item| grant.items.get(item))
@@ -272,12 +276,25 @@ pub async fn save(app: &App, tx: &mut Tx, credential: &Credential, created: Crea
     let secret: SecretBytes = created.secret.into_bytes();
     let sealed = app.vault.seal_value(&credential_place(app, &made), &secret)?;
     tx.save_created(&made, &sealed).await?;
+    account(app, tx, &made).await?;
     let mut data = facts(&made);
     if let Some(fields) = data.as_object_mut() {
         fields.insert("answer".to_owned(), json!(created.answer));
     }
     let event = app.own_event("credential.provisioned", &made.id, data);
     Ok(Saved::Active(Box::new(made), event))
+}
+
+/// What the key may cost at its vendor is in the books with it.
+async fn account(app: &App, tx: &mut Tx, made: &Credential) -> Result<(), Error> {
+    let Some((stored, _)) = tx.grant(made.grant).await? else {
+        return Ok(());
+    };
+    let grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
+    match cap_of(app, &grant, made).await? {
+        Some(cap) => book::vendor_cost(app, tx, made, cap).await,
+        None => Ok(()),
+    }
 }
 
 /// An answer that nobody waits for any more only adds knowledge: its key is ended, and never becomes active. Where

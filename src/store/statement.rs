@@ -15,8 +15,8 @@ use super::set::Set;
 use super::tx::Conn;
 use crate::base::canonical::Digest;
 use crate::base::id::{
-    ApprovalId, CredentialId, DeliveryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, OrphanId, PrincipalId,
-    PurchaseId, ReceiptId, ReviewId, RootId, RotationId, WebhookId,
+    ApprovalId, CredentialId, DeliveryId, EntryId, EventId, GrantId, IncarnationId, InstanceId, LeaseId, OrphanId,
+    PrincipalId, PurchaseId, ReceiptId, ReviewId, RootId, RotationId, WebhookId,
 };
 use crate::base::time::Timestamp;
 use crate::model::control::{Mac, Stored};
@@ -224,7 +224,7 @@ macro_rules! bind {
     ($($id:ty)*) => { bind! { Text: $($id, id => Cow::Owned(id.to_string());)* } };
 }
 
-bind! { ApprovalId CredentialId DeliveryId EventId GrantId IncarnationId InstanceId LeaseId OrphanId PrincipalId
+bind! { ApprovalId CredentialId DeliveryId EntryId EventId GrantId IncarnationId InstanceId LeaseId OrphanId PrincipalId
 PurchaseId ReceiptId ReviewId RootId RotationId WebhookId Digest PublicKey }
 bind! { Text:
     &'v str, text => Cow::Borrowed(text);

@@ -5,6 +5,7 @@
 mod clients;
 mod discovery;
 mod facilitator;
+mod ledger;
 mod prices;
 mod vectors;
 mod wallet;

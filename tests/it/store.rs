@@ -67,6 +67,8 @@ conformance! {
         a_purchase_is_claimed_once
         payers_are_counted
         keys_held_unpaid_are_counted
+        the_ledger_is_summed_and_never_changed
+        what_was_purchased_and_credited_is_summed
         credit_is_owed_once_and_taken_for_a_grant
         nonces_keys_and_tokens_once
         receipts_and_counts

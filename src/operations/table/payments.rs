@@ -4,6 +4,7 @@ use super::super::{Group, Operation, Who};
 use super::shape;
 use crate::service::enroll::List;
 use crate::service::payments::{PaymentView, PaymentsAsk, ResolveAsk};
+use crate::service::usage::{LedgerCheck, Usage, UsageAsk};
 
 const GET: Operation = Operation {
     group: Group::Payments,
@@ -38,5 +39,21 @@ pub(super) static OPERATIONS: &[Operation] = &[
         group: Group::Payments,
         who: Who::Operator,
         ..super::POST
+    },
+    Operation {
+        id: "showUsage",
+        path: "/v1/usage",
+        summary: "What was paid, sold and owed, summed; your own, or all of it for an operator",
+        query: Some(shape::<UsageAsk>),
+        output: Some(shape::<Usage>),
+        who: Who::Principal,
+        ..GET
+    },
+    Operation {
+        id: "checkLedger",
+        path: "/v1/usage/check",
+        summary: "Whether the ledger agrees with payments and credit",
+        output: Some(shape::<LedgerCheck>),
+        ..GET
     },
 ];

@@ -11,6 +11,7 @@ use dekeys::setup::stage::{PAY_TO, PRIM};
 use serde_json::{Value, json};
 use sqlx::Row;
 
+use super::ledger;
 use crate::support::chain::{Chain, Script};
 use crate::support::database::Intruder;
 use crate::support::purse::{Wallet, response};
@@ -231,6 +232,12 @@ async fn what_the_chain_takes_back_is_settled_again_or_ends_its_grant() {
     })
     .await;
     assert_eq!(chain.paid(PAY_TO), 1);
+    let books = ledger::checked(&app, server.now()).await;
+    assert_eq!(
+        (&books["agrees"], &books["received"]),
+        (&json!(true), &json!(10_000)),
+        "{books}"
+    );
     app.stop().await;
 }
 

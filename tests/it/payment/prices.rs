@@ -24,7 +24,10 @@ fn wish(app: &TestApp) -> Value {
 }
 
 async fn amount(app: &TestApp, body: &Value) -> String {
-    app.quote(body).await["accepts"][0]["amount"].as_str().unwrap().to_owned()
+    app.quote(body).await["accepts"][0]["amount"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +38,10 @@ async fn each_part_of_a_price_is_paid_for_what_was_asked() {
         (json!({ "reference": READ, "ttl": "10m", "max_resolves": 5 }), "16000"),
         (json!({ "reference": READ, "ttl": "61s", "max_resolves": 1 }), "11200"),
         (json!({ "reference": WRITE, "ttl": "10m", "max_resolves": 5 }), "36000"),
-        (json!({ "references": [READ, WRITE], "ttl": "10m", "max_resolves": 5 }), "36000"),
+        (
+            json!({ "references": [READ, WRITE], "ttl": "10m", "max_resolves": 5 }),
+            "36000",
+        ),
     ] {
         let mut body = asked;
         body["public_key"] = json!(key);
@@ -43,19 +49,28 @@ async fn each_part_of_a_price_is_paid_for_what_was_asked() {
     }
     // Whoever says nothing of life and resolves is asked what the offer says.
     let offers = send(&app.anyone(), Request::get(&["v1", "offers"])).await.good();
-    let offer = offers["data"].as_array().unwrap().iter().find(|offer| offer["reference"] == WRITE);
+    let offer = offers["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|offer| offer["reference"] == WRITE);
     let offer = offer.unwrap();
     assert_eq!(offer["price"], "100.0315 USDC");
     let parts = json!({
         "amount": "0.01 USDC", "scope": "0.02 USDC", "per_resolve": "0.001 USDC", "per_minute": "0.0001 USDC",
     });
     assert_eq!(offer["prices"], parts);
-    assert_eq!(amount(&app, &json!({ "reference": WRITE, "public_key": key })).await, "100031500");
+    assert_eq!(
+        amount(&app, &json!({ "reference": WRITE, "public_key": key })).await,
+        "100031500"
+    );
     // It is paid, to the atomic unit.
     let wallet = Wallet::new();
     let mut body = wish(&app);
     body["max_resolves"] = json!(5);
-    let seen = app.pay(&app.anyone(), &body, &wallet.sign(&app.quote(&body).await)).await;
+    let seen = app
+        .pay(&app.anyone(), &body, &wallet.sign(&app.quote(&body).await))
+        .await;
     assert_eq!(seen.status, 201, "{}", seen.json);
     assert_eq!(app.rail().balance(&wallet.address()).unwrap(), 1_000_000 - 16_000);
     app.stop().await;
@@ -95,29 +110,45 @@ async fn a_quote_and_a_receipt_are_signed_as_offer_receipt_has_them() {
     for name in ["amount", "asset", "network", "payTo", "scheme"] {
         assert_eq!(quote[name], accepts[name], "{name}");
     }
-    assert_eq!((&quote["version"], &quote["resourceUrl"]), (&json!(1), &required["resource"]["url"]));
+    assert_eq!(
+        (&quote["version"], &quote["resourceUrl"]),
+        (&json!(1), &required["resource"]["url"])
+    );
     assert_eq!(quote["dekeys"]["policies"], json!(["demo-readers@1"]));
     let left = quote["validUntil"].as_i64().unwrap() - SystemClock::default().now().as_secs();
     assert!((240..=300).contains(&left), "{left}");
     let paid = app.pay(&app.anyone(), &body, &wallet.sign(&required)).await;
     assert_eq!(paid.status, 201, "{}", paid.json);
     let told = response(&paid);
-    let receipt = opened(told["extensions"]["offer-receipt"]["info"]["receipt"]["signature"].as_str().unwrap());
+    let receipt = opened(
+        told["extensions"]["offer-receipt"]["info"]["receipt"]["signature"]
+            .as_str()
+            .unwrap(),
+    );
     assert_eq!(receipt["payer"].as_str().unwrap(), wallet.address().to_lowercase());
     assert_eq!(receipt["resourceUrl"], quote["resourceUrl"]);
-    assert_eq!((&receipt["transaction"], &receipt["network"]), (&told["transaction"], &quote["network"]));
+    assert_eq!(
+        (&receipt["transaction"], &receipt["network"]),
+        (&told["transaction"], &quote["network"])
+    );
     assert_eq!(receipt["dekeys"]["grant"], paid.json["id"]);
     app.stop().await;
 }
 
 async fn dearer(app: &TestApp) {
-    app.stage.put_in_force(&priced("demo-readers", "echo:read", &[PRIM], "0.02")).await.unwrap();
+    app.stage
+        .put_in_force(&priced("demo-readers", "echo:read", &[PRIM], "0.02"))
+        .await
+        .unwrap();
 }
 
 fn refused_for_its_amount(seen: &Seen) {
     seen.is(402, "payment_invalid");
     let detail = seen.text("/detail");
-    assert!(detail.contains("10000") && detail.contains("20000") && detail.contains("demo-readers@2"), "{detail}");
+    assert!(
+        detail.contains("10000") && detail.contains("20000") && detail.contains("demo-readers@2"),
+        "{detail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +159,11 @@ async fn what_was_quoted_stands_for_five_minutes_for_that_request_alone() {
     let (body, wallet) = (wish(&app), Wallet::new());
     let quoted = app.quote(&body).await;
     let mut unsigned = quoted.clone();
-    unsigned["extensions"].as_object_mut().unwrap().remove("offer-receipt").unwrap();
+    unsigned["extensions"]
+        .as_object_mut()
+        .unwrap()
+        .remove("offer-receipt")
+        .unwrap();
     dearer(&app).await;
     // Without the quote, and for another request, the price is what it is now, and the answer says by whom.
     refused_for_its_amount(&app.pay(&app.anyone(), &body, &wallet.sign(&unsigned)).await);

@@ -1,7 +1,7 @@
 //! Every table: what goes in comes back, what may happen once happens once.
 
 use dekeys::base::canonical::Digest;
-use dekeys::base::id::{EventId, GrantId, IncarnationId, PrincipalId, ReceiptId, ReviewId};
+use dekeys::base::id::{EntryId, EventId, GrantId, IncarnationId, PrincipalId, ReceiptId, ReviewId};
 use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
@@ -9,6 +9,7 @@ use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::credit::CreditUse;
 use dekeys::model::grant::GrantState;
 use dekeys::model::lease::{Lease, LeaseState};
+use dekeys::model::ledger::{Account, Act, Entry};
 use dekeys::model::payment::PurchaseState;
 use dekeys::model::policy::{PolicyState, Rate};
 use dekeys::model::principal::PrincipalKind;
@@ -16,6 +17,7 @@ use dekeys::model::sealed::Sealed;
 use dekeys::store::credentials::CredentialFilter;
 use dekeys::store::grants::GrantFilter;
 use dekeys::store::leases::LeaseFilter;
+use dekeys::store::ledger::{By, EntryFilter};
 use dekeys::store::nonces::IdempotencyOutcome;
 use dekeys::store::purchases::Claim;
 use dekeys::store::status::{Counts, InState};
@@ -736,6 +738,93 @@ pub(super) async fn credit_is_owed_once_and_taken_for_a_grant(store: Store) {
     assert_eq!(tx.credit_uses(grant).await.unwrap(), []);
     let negative = tx.insert_credit(&stored(credit("0xa", -1))).await;
     assert!(matches!(negative, Err(StoreError::Data(_))));
+}
+
+pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
+    let entry = |act, amount: &str, principal, day: i64| {
+        let created = NOW.plus(Ttl::from_mins(day * 24 * 60));
+        stored(Entry {
+            id: EntryId::new(created, &Ids),
+            created,
+            act,
+            amount: amount.parse().unwrap(),
+            principal,
+            grant: GrantId::new(NOW, &Ids),
+            purchase: None,
+            wallet: Some("0xa".to_owned()),
+            vendor: "x".to_owned(),
+            credential: None,
+            lease: None,
+        })
+    };
+    let (one, two) = (PrincipalId::new(NOW, &Ids), PrincipalId::new(NOW, &Ids));
+    let entries = [
+        entry(Act::Charge, "0.02 USDC", one, 0),
+        entry(Act::Charge, "0.03 USDC", one, 1),
+        entry(Act::Deposit, "0.04 USDC", two, 2),
+        entry(Act::VendorCost, "1.00 USD", two, 3),
+    ];
+    let mut tx = store.begin().await.unwrap();
+    for entry in &entries {
+        tx.insert_entry(entry).await.unwrap();
+    }
+    tx.commit(&[], &[]).await.unwrap();
+    let mut tx = store.read().await.unwrap();
+    let first = tx.entries(None, 3).await.unwrap();
+    assert_eq!(first, entries[..3]);
+    assert_eq!(tx.entries(Some(first[2].unverified.id), 3).await.unwrap(), entries[3..]);
+    let all = EntryFilter::default();
+    let sums = tx.sums(By::Wallet, all).await.unwrap();
+    let told: Vec<_> = sums
+        .iter()
+        .map(|sum| (sum.debit, sum.credit, sum.entries, sum.amount))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Account::Received, Account::Owed, 1, 40_000),
+            (Account::Received, Account::Sold, 2, 50_000),
+            (Account::VendorCost, Account::Vendors, 1, 1_000_000),
+        ]
+    );
+    for (by, keys) in [
+        (By::Day, 4),
+        (By::Principal, 2),
+        (By::Grant, 4),
+        (By::Vendor, 1),
+        (By::Lease, 0),
+    ] {
+        let sums = tx.sums(by, all).await.unwrap();
+        let mut found: Vec<String> = sums.into_iter().map(|sum| sum.key).collect();
+        found.dedup();
+        assert_eq!(found.len(), keys, "{by:?}");
+    }
+    let some = EntryFilter {
+        principal: Some(one),
+        since: Some(NOW.plus(Ttl::from_mins(60))),
+        until: Some(NOW.plus(Ttl::from_mins(49 * 60))),
+    };
+    let sums = tx.sums(By::Principal, some).await.unwrap();
+    assert_eq!(sums.iter().map(|sum| sum.amount).collect::<Vec<_>>(), [30_000]);
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    let nothing = tx.insert_entry(&entry(Act::Charge, "0.00 USDC", one, 0)).await;
+    assert!(matches!(nothing, Err(StoreError::Data(_))), "{nothing:?}");
+}
+
+pub(super) async fn what_was_purchased_and_credited_is_summed(store: Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(
+        (tx.purchased().await.unwrap(), tx.credit_left().await.unwrap()),
+        (vec![], 0)
+    );
+    for amount in [5, 6] {
+        let claim = tx.claim_purchase(&stored(purchase("0xa", amount))).await.unwrap();
+        assert_eq!(claim, Claim::New);
+    }
+    assert!(tx.insert_credit(&stored(credit("0xa", 5))).await.unwrap());
+    assert_eq!(tx.credit_left().await.unwrap(), 5);
+    assert_eq!(tx.purchased().await.unwrap(), [(PurchaseState::Claimed, 11)]);
 }
 
 pub(super) async fn nonces_keys_and_tokens_once(store: Store) {

@@ -33,6 +33,12 @@ impl Intruder {
         assert!(!changes || done.rows_affected() > 0, "nothing was changed by: {sql}");
     }
 
+    /// Runs one statement that the database itself refuses; why.
+    pub(crate) async fn refused(&mut self, sql: &str) -> String {
+        let done = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut self.0).await;
+        done.unwrap_err().to_string()
+    }
+
     pub(crate) async fn rows(&mut self, sql: &str) -> Vec<SqliteRow> {
         sqlx::query(AssertSqlSafe(sql.to_owned()))
             .fetch_all(&mut self.0)

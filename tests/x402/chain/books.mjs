@@ -39,6 +39,9 @@ export async function wrong({ chain, dekeys, payTo, payers, minted }, rows) {
   let left = 0n;
   for (const payer of payers) left += await chain.balance(payer);
   if (left + has !== minted) faults.push(`${minted} was made, ${left} is left and ${has} was received`);
+  const ledger = await dekeys.as("operator", "usage", "--check");
+  if (!ledger.agrees) faults.push(`the ledger differs: ${JSON.stringify(ledger.differences)}`);
+  if (BigInt(ledger.received) !== has) faults.push(`${has} was received, and ${ledger.received} is in the ledger`);
   faults.push(...(await grants(dekeys, rows)));
   return { faults, transfers: onChain.length, sum };
 }
