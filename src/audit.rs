@@ -19,6 +19,6 @@ pub use proof::{
     ProofError, consistency, consistency_nodes, inclusion, inclusion_nodes, verify_consistency, verify_inclusion,
 };
 pub use receipt::{Facts, Receipt, ReceiptError, Standing, Verdict, complete, promise, verify, verify_by_terms};
-pub use statement::{StatementError, did, open_statement, state, state_by_did, thumbprint};
+pub use statement::{StatementError, open_statement, state, state_as, thumbprint};
 pub use succession::{LogTerm, cross_sign, endorse, leads};
 pub use tree::{Hash, Tree, TreeError, edge_nodes, leaf_hash, node_hash};

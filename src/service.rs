@@ -71,6 +71,7 @@ pub mod schedule;
 mod search;
 pub mod session;
 pub mod shares;
+mod sign_in;
 pub mod status;
 pub mod stream;
 mod trust;

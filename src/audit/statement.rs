@@ -43,12 +43,6 @@ pub fn thumbprint(key: &PublicKey) -> String {
     base64url(&Sha256::digest(jwk(key).as_bytes()))
 }
 
-/// The key as a decentralized identifier, `did:jwk`: whoever has it has the key. Whose key it is, it does not say.
-#[must_use]
-pub fn did(key: &PublicKey) -> String {
-    format!("did:jwk:{}", base64url(jwk(key).as_bytes()))
-}
-
 fn jwk(key: &PublicKey) -> String {
     format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, base64url(key.as_bytes()))
 }
@@ -59,10 +53,10 @@ pub fn state(key: &LogKey, typ: &str, claims: &impl Serialize) -> Option<String>
     sign(key, thumbprint(&key.public().key()), typ, claims)
 }
 
-/// The same for those who do not know the log's keys: the key is named by its [`did`].
+/// The same for readers who know the key by another name, `kid`.
 #[must_use]
-pub fn state_by_did(key: &LogKey, typ: &str, claims: &impl Serialize) -> Option<String> {
-    sign(key, did(&key.public().key()), typ, claims)
+pub fn state_as(key: &LogKey, kid: String, typ: &str, claims: &impl Serialize) -> Option<String> {
+    sign(key, kid, typ, claims)
 }
 
 fn sign(key: &LogKey, kid: String, typ: &str, claims: &impl Serialize) -> Option<String> {

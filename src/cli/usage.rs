@@ -76,7 +76,7 @@ pub(crate) async fn run(args: &UsageArgs, context: &mut Context<'_>) -> Result<(
     let since = args.last.map(|span| context.now().minus(span)).or(args.since);
     let by = args.by.to_possible_value();
     let request = Request::get(&["v1", "usage"])
-        .query("by", by.as_ref().map(|by| by.get_name()))
+        .query("by", by.as_ref().map(clap::builder::PossibleValue::get_name))
         .query("since", since.map(Timestamp::rfc3339))
         .query("until", args.until.map(Timestamp::rfc3339));
     if !args.csv {

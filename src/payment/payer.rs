@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::base::money::Currency;
     use crate::base::random::SeededRandom;
-    use crate::payment::{Resource, Terms, read, required};
+    use crate::payment::{Extras, Resource, Terms, read, required};
 
     const NOW: Timestamp = Timestamp::from_secs(1_763_668_267);
 
@@ -168,7 +168,7 @@ mod tests {
             url: "http://127.0.0.1/v1/grants".to_owned(),
             description: "a key".to_owned(),
         };
-        required(&terms(), price(atomic), &resource, None, None).body
+        required(&terms(), price(atomic), &resource, None, &Extras::default()).body
     }
 
     fn pay(most: i64, payment_id: Option<&str>) -> Result<String, PaymentError> {

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::sign_in::SIGN_IN_WITH_X;
 use super::signed_quote::{self, OFFER_RECEIPT};
 use super::terms::Terms;
 use crate::base::money::Money;
@@ -26,16 +27,21 @@ pub struct Required {
     pub header: String,
 }
 
-/// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one; `quote` is the
-/// signed quote.
+/// What a demand says beside its price.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The signed quote.
+    pub quote: Option<String>,
+    /// What a wallet is to sign that paid before ([`super::challenge`]). Left out where the header has no room for it.
+    pub sign_in: Option<Value>,
+}
+
+/// The longest header that facilitators and catalogues are known to take.
+const LONGEST: usize = 2900;
+
+/// Asks for `price` under `terms`. `error` is the reason a payment before was refused, if there was one.
 #[must_use]
-pub fn required(
-    terms: &Terms,
-    price: Money,
-    resource: &Resource,
-    error: Option<&str>,
-    quote: Option<&str>,
-) -> Required {
+pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<&str>, extras: &Extras) -> Required {
     let example = json!({ "reference": "dk://openai/chat:write", "ttl": "15m" });
     let mut body = json!({
         "x402Version": 2,
@@ -49,10 +55,22 @@ pub fn required(
         "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar(&example) },
     });
     let extensions = body.get_mut("extensions").and_then(Value::as_object_mut);
-    if let (Some(quote), Some(extensions)) = (quote, extensions) {
+    if let (Some(quote), Some(extensions)) = (&extras.quote, extensions) {
         extensions.insert(OFFER_RECEIPT.to_owned(), signed_quote::offer(quote));
     }
     let header = encode(&body);
+    let mut more = body.clone();
+    let extensions = more.get_mut("extensions").and_then(Value::as_object_mut);
+    if let (Some(challenge), Some(extensions)) = (&extras.sign_in, extensions) {
+        extensions.insert(SIGN_IN_WITH_X.to_owned(), challenge.clone());
+        let longer = encode(&more);
+        if longer.len() < LONGEST {
+            return Required {
+                body: more,
+                header: longer,
+            };
+        }
+    }
     Required { body, header }
 }
 
@@ -126,7 +144,6 @@ fn payment_identifier() -> Value {
     json!({
         "info": { "required": false },
         "schema": {
-            "$schema": SCHEMA,
             "type": "object",
             "properties": {
                 "required": { "type": "boolean" },
@@ -160,7 +177,7 @@ pub fn bazaar(body: &Value) -> Value {
     })
 }
 
-pub(super) const SCHEMA: &str = "https://json-schema.org/draft/2020-12/schema";
+const SCHEMA: &str = "https://json-schema.org/draft/2020-12/schema";
 
 #[cfg(test)]
 mod tests {
@@ -176,14 +193,11 @@ mod tests {
             url: url.to_owned(),
             description: description.to_owned(),
         };
-        let quote = "q".repeat(900);
-        required(
-            &terms,
-            Money::new(10_000, Currency::Usdc),
-            &resource,
-            error,
-            Some(&quote),
-        )
+        let extras = Extras {
+            quote: Some("q".repeat(900)),
+            sign_in: Some(json!({ "info": "i".repeat(300) })),
+        };
+        required(&terms, Money::new(10_000, Currency::Usdc), &resource, error, &extras)
     }
 
     fn decoded(header: &str) -> Value {

@@ -291,7 +291,7 @@ mod tests {
     use crate::base::secret::SecretBytes;
     use crate::base::time::ManualClock;
     use crate::model::payment::PurchaseState;
-    use crate::payment::{Resource, read, required, sign_exact};
+    use crate::payment::{Extras, Resource, read, required, sign_exact};
 
     const NOW: Timestamp = Timestamp::from_secs(1_763_668_267);
 
@@ -326,7 +326,7 @@ mod tests {
                 url: "http://127.0.0.1/".to_owned(),
                 description: String::new(),
             };
-            let asked = required(&terms(), price, &resource, None, None).body;
+            let asked = required(&terms(), price, &resource, None, &Extras::default()).body;
             let key = SecretBytes::new(vec![0x11; 32]);
             let header = sign_exact(&key, &asked, price, None, self.clock.now(), &self.random).unwrap();
             read(&[&header], &terms(), price, self.clock.now()).unwrap()

@@ -29,7 +29,7 @@ pub struct Answer {
     pub version: i64,
     /// Whether it allows the request.
     pub allowed: bool,
-    /// What it would cost; absent when it is free.
+    /// What it costs; absent of a no, and when it is free.
     pub price: Option<Money>,
     /// The rule that decided; of a yes, the one that let the requester in.
     pub rule: String,
@@ -82,7 +82,7 @@ fn answer(policy: &Policy, version: i64, ask: &Ask<'_>) -> Answer {
         policy: policy.name.clone(),
         version,
         allowed,
-        price: price(policy, ask),
+        price: price(policy, ask).filter(|_| allowed),
         rule,
         words,
         change,

@@ -100,7 +100,7 @@ fn simple(error: &Error) -> &'static Code {
         Error::AlreadyInitialized => ALREADY_INITIALIZED,
         Error::Unauthenticated => INVALID_TOKEN,
         Error::SignatureRequired => SIGNATURE_REQUIRED,
-        Error::SignatureInvalid => SIGNATURE_INVALID,
+        Error::SignatureInvalid | Error::SignIn(_) => SIGNATURE_INVALID,
         Error::ClockSkew(_) => CLOCK_SKEW,
         Error::NotAllowed(_) => NOT_ALLOWED,
         Error::PathAmbiguous(_) => PATH_AMBIGUOUS,

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, ask, book, confirm, credit, purchase, receipt};
+use super::{App, ask, book, confirm, credit, purchase, receipt, sign_in};
 use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -120,6 +120,11 @@ pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented)
     app.refuse_clock_set_back()?;
     refuse_while_broken(app)?;
     let references: Vec<Reference> = ask.reference.iter().chain(&ask.references).cloned().collect();
+    if presented.payment.is_empty()
+        && let Some(bought) = sign_in::bought_before(app, &context, &presented).await?
+    {
+        return Ok(bought);
+    }
     let quote = offer::deal(app, &context, &wanted(&ask, &references, None)).await?;
     let approved = match ask::people(app, &context, &ask, &quote, &presented).await? {
         Next::Answered(bought) => return Ok(*bought),

@@ -9,8 +9,8 @@ use crate::httpsig::{self, Proof, SigError};
 use crate::model::principal::{Principal, PrincipalKind, PublicKey};
 use crate::store::Tx;
 
-use super::App;
 use super::error::Error;
+use super::{App, sign_in};
 use std::sync::{Arc, OnceLock};
 
 /// How long after its creation a signature's nonce is remembered; longer than any signature is taken.
@@ -23,6 +23,8 @@ pub enum Caller {
     Anonymous,
     /// Whoever holds this key, not known otherwise.
     Key(PublicKey),
+    /// Whose wallet this is, CAIP-10: for the grants it paid, and nothing else.
+    Wallet(String),
     /// Somebody dekeys knows.
     Principal(Arc<Principal>),
 }
@@ -87,6 +89,7 @@ impl Caller {
         match self {
             Self::Anonymous => "anonymous".to_owned(),
             Self::Key(key) => key.to_string(),
+            Self::Wallet(wallet) => wallet.clone(),
             Self::Principal(principal) => principal.id.to_string(),
         }
     }
@@ -124,8 +127,11 @@ impl Context {
     /// Wallets that the caller has proved to be its own, CAIP-10.
     #[must_use]
     pub fn wallets(&self) -> Vec<String> {
-        let known = self.caller.principal().map(|principal| principal.wallets.clone());
-        known.unwrap_or_default()
+        match &self.caller {
+            Caller::Wallet(wallet) => vec![wallet.clone()],
+            Caller::Principal(principal) => principal.wallets.clone(),
+            Caller::Anonymous | Caller::Key(_) => Vec::new(),
+        }
     }
 
     /// The principal, when it is one of `kinds`.
@@ -136,7 +142,7 @@ impl Context {
         let principal = match &self.caller {
             Caller::Principal(principal) => principal,
             Caller::Anonymous => return Err(Error::SignatureRequired),
-            Caller::Key(_) => return Err(Error::Unauthenticated),
+            Caller::Key(_) | Caller::Wallet(_) => return Err(Error::Unauthenticated),
         };
         if kinds.contains(&principal.kind) {
             return Ok(principal);
@@ -196,6 +202,8 @@ pub async fn identify(
     } else if let Some((session, login)) = bearer.and_then(|token| app.sessions().bearer(token, now)) {
         context.caller = known(app, &session).await?;
         context.login = Some(login);
+    } else if let Some(wallet) = sign_in::wallet(app, parts).await? {
+        context.caller = Caller::Wallet(wallet);
     }
     Ok(context)
 }
@@ -213,6 +221,8 @@ pub async fn still(app: &App, context: &Context) -> Result<bool, Error> {
     }
     let key = match &context.caller {
         Caller::Anonymous => return Ok(true),
+        // A sign-in is for one request.
+        Caller::Wallet(_) => return Ok(false),
         Caller::Key(key) => *key,
         Caller::Principal(principal) => match context.key.or_else(|| principal.keys.first().copied()) {
             Some(key) => key,

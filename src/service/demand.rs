@@ -1,6 +1,9 @@
 //! What a 402 asks for, and whether a payment that came answers it. The price is signed for five minutes: who pays it by
 //! then has what the request asks for, whatever a policy asks meanwhile, if the policies then in force allow it at all.
 
+use data_encoding::HEXLOWER;
+use url::Url;
+
 use super::App;
 use super::buy::Presented;
 use super::error::Error;
@@ -8,8 +11,9 @@ use super::offer::Deal;
 use crate::audit;
 use crate::base::id::GrantId;
 use crate::base::money::Money;
+use crate::base::random;
 use crate::model::payment::Purchase;
-use crate::payment::{self, Basis, Offered, Paid, PaidFor, PaymentError, Quote, Required, Resource, Terms};
+use crate::payment::{self, Basis, Extras, Offered, Paid, PaidFor, PaymentError, Quote, Required, Resource, Terms};
 
 /// A price, in this server's terms.
 pub(super) struct Demand<'a> {
@@ -38,7 +42,7 @@ impl<'a> Demand<'a> {
             .ok_or_else(|| Error::Conflict("this instance takes no payments".to_owned()))?;
         let basis = Basis {
             policies: deal.priced_by(),
-            request: presented.request(),
+            request: payment::short(presented.request()),
         };
         Ok(Self {
             app,
@@ -55,8 +59,11 @@ impl<'a> Demand<'a> {
 
     /// The 402, with the reason why a payment before was refused, if there was one.
     pub(super) fn required(&self, error: Option<&str>) -> Required {
-        let signed = self.signed();
-        payment::required(self.terms, self.price, &self.resource, error, signed.as_deref())
+        let extras = Extras {
+            quote: self.signed(),
+            sign_in: self.challenge(),
+        };
+        payment::required(self.terms, self.price, &self.resource, error, &extras)
     }
 
     /// `None` while the vault is sealed; then nothing is sold either.
@@ -64,7 +71,18 @@ impl<'a> Demand<'a> {
         let opened = self.app.opened().ok()?;
         let now = self.app.now();
         let quote = Quote::new(self.terms, self.price, &self.resource.url, self.basis.clone(), now);
-        audit::state_by_did(&opened.log, payment::QUOTE, &quote)
+        audit::state_as(
+            &opened.log,
+            payment::did(&opened.log.public().key()),
+            payment::QUOTE,
+            &quote,
+        )
+    }
+
+    fn challenge(&self) -> Option<serde_json::Value> {
+        let uri = Url::parse(&self.resource.url).ok()?;
+        let nonce = HEXLOWER.encode(&random::bytes::<8>(self.app.random.as_ref()));
+        Some(payment::challenge(self.terms, &uri, &nonce, self.app.now()))
     }
 
     /// Nothing was paid yet.
@@ -152,7 +170,12 @@ pub(super) fn receipt(app: &App, purchase: &Purchase, transaction: &str) -> Opti
         transaction: transaction.to_owned(),
         version: 1,
     };
-    audit::state_by_did(&opened.log, payment::RECEIPT, &paid)
+    audit::state_as(
+        &opened.log,
+        payment::did(&opened.log.public().key()),
+        payment::RECEIPT,
+        &paid,
+    )
 }
 
 fn words(deal: &Deal, price: Money, network: &str) -> String {

@@ -40,6 +40,9 @@ pub enum Error {
     /// A signature that cannot be read or does not fit the request, as far as that can be said without its key.
     #[error("the signature does not fit the request or its key")]
     SignatureInvalid,
+    /// A wallet's sign-in does not fit; why.
+    #[error("the sign-in is refused: {0}")]
+    SignIn(&'static str),
     /// The signature was made too long ago or in the future, by the clock here.
     #[error("the signature was made more than 60 s ago or more than 30 s ahead; here it is {0}")]
     ClockSkew(Timestamp),

@@ -130,7 +130,7 @@ impl Sight {
     pub fn of(context: &Context) -> Result<Self, Error> {
         let all = match &context.caller {
             Caller::Anonymous => return Err(Error::SignatureRequired),
-            Caller::Key(_) => false,
+            Caller::Key(_) | Caller::Wallet(_) => false,
             Caller::Principal(principal) => {
                 matches!(principal.kind, PrincipalKind::Operator | PrincipalKind::Human)
             }

@@ -72,7 +72,7 @@ pub fn may_read(context: &Context) -> Result<(), Error> {
     match &context.caller {
         Caller::Principal(_) => Ok(()),
         Caller::Anonymous => Err(Error::SignatureRequired),
-        Caller::Key(_) => Err(Error::Unauthenticated),
+        Caller::Key(_) | Caller::Wallet(_) => Err(Error::Unauthenticated),
     }
 }
 

@@ -117,14 +117,20 @@ pub fn mint(app: &App, grant: &Grant) -> Result<Minted, Error> {
 pub(super) fn managed_by(context: &Context, grant: &Grant) -> bool {
     let holder = context.key.is_some() && context.key == grant.holder;
     let principal = context.caller.principal();
+    let paid = matches!(&context.caller, Caller::Wallet(wallet) if grant.payer.as_ref() == Some(wallet));
     holder
+        || paid
         || principal
             .is_some_and(|principal| principal.id == grant.principal || principal.kind == PrincipalKind::Operator)
 }
 
-/// Whether the caller is who a grant's tokens are for: its holder's key, or its owner where it names no holder. An
+/// Whether the caller is who a grant's tokens are for: its holder's key, its owner where it names no holder, or the wallet
+/// that paid it: a token that names a holder is of use to that one alone. An
 /// operator may end a grant, not use it.
 pub(super) fn held_by(context: &Context, grant: &Grant) -> bool {
+    if let Caller::Wallet(wallet) = &context.caller {
+        return grant.payer.as_ref() == Some(wallet);
+    }
     match grant.holder {
         Some(_) => context.key == grant.holder,
         None => context
@@ -168,6 +174,10 @@ pub async fn list(app: &App, context: &Context, page: &PageAsk) -> Result<List<G
         Caller::Anonymous => return Err(Error::SignatureRequired),
         Caller::Key(key) => GrantFilter {
             holder: Some(*key),
+            ..GrantFilter::default()
+        },
+        Caller::Wallet(wallet) => GrantFilter {
+            payer: Some(wallet.clone()),
             ..GrantFilter::default()
         },
         Caller::Principal(principal) if principal.kind == PrincipalKind::Operator => GrantFilter::default(),

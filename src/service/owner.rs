@@ -89,6 +89,7 @@ pub(super) async fn payer(
     let own = match &context.caller {
         Caller::Principal(principal) => principal.id == payer.id,
         Caller::Key(_) => false,
+        Caller::Wallet(own) => own == wallet,
         Caller::Anonymous => order.ask.public_key.is_some_and(|key| payer.keys.contains(&key)),
     };
     if own || order.bound || payer.keys.is_empty() {

@@ -60,7 +60,13 @@ pub(super) async fn paid(
                 response: None,
             });
         }
-        Verify::Unknown(_) => return Err(Error::PaymentUnavailable),
+        // As above: many same requests at once are much for a facilitator, and one of them may have come through.
+        Verify::Unknown(_) => {
+            return match claim(app, context, &order, &offered, Keep::No).await? {
+                Claimed::Before(purchase) => before(app, context, &order, *purchase, required).await,
+                Claimed::Ours(..) => Err(Error::PaymentUnavailable),
+            };
+        }
     }
     let (purchase, grant) = match claim(app, context, &order, &offered, Keep::Yes).await? {
         Claimed::Ours(purchase, grant) => (*purchase, *grant),

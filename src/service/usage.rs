@@ -121,7 +121,7 @@ pub async fn usage(app: &App, context: &Context, ask: &UsageAsk) -> Result<Usage
     let principal = match &context.caller {
         Caller::Principal(principal) if principal.kind == PrincipalKind::Operator => None,
         Caller::Principal(principal) => Some(principal.id),
-        Caller::Anonymous | Caller::Key(_) => return Err(Error::SignatureRequired),
+        Caller::Anonymous | Caller::Key(_) | Caller::Wallet(_) => return Err(Error::SignatureRequired),
     };
     let filter = EntryFilter {
         since: ask.since,

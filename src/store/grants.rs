@@ -32,6 +32,8 @@ pub struct GrantFilter {
     pub principal: Option<PrincipalId>,
     /// Whose holder signs with this key.
     pub holder: Option<PublicKey>,
+    /// Paid by this wallet, CAIP-10.
+    pub payer: Option<String>,
     /// In this state.
     pub state: Option<GrantState>,
     /// With an item under this policy.
@@ -169,6 +171,7 @@ impl ReadTx {
             .filter(" AND p.policy = ", filter.policy.as_ref())
             .filter(" AND g.principal = ", filter.principal)
             .filter(" AND g.holder = ", filter.holder.map(|key| key.to_string()))
+            .filter(" AND g.payer = ", filter.payer.as_deref())
             .filter(" AND g.state = ", filter.state.map(GrantState::as_str))
             .filter(" AND g.id < ", page.after.as_ref())
             .filter(" ORDER BY g.id DESC LIMIT ", Some(page.limit))
@@ -190,6 +193,33 @@ impl ReadTx {
              ORDER BY g.id DESC LIMIT 1"
         ))
         .bind(principal)
+        .bind(request)
+        .one()
+        .await
+    }
+
+    /// Whether this wallet, CAIP-10, paid for a grant.
+    pub async fn has_paid(&mut self, wallet: &str) -> Result<bool, StoreError> {
+        let found: Option<i64> = self
+            .ask("SELECT CAST(1 AS BIGINT) FROM grants WHERE payer = $1 LIMIT 1")
+            .bind(wallet)
+            .one()
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// The newest grant that this wallet, CAIP-10, paid for by this request.
+    pub async fn paid_by_request(
+        &mut self,
+        wallet: &str,
+        request: Digest,
+    ) -> Result<Option<Stored<Grant>>, StoreError> {
+        self.ask(select!(
+            "",
+            "JOIN purchases AS p ON p.grant_id = g.id \
+             WHERE g.payer = $1 AND p.request = $2 AND p.state = 'settled' ORDER BY g.id DESC LIMIT 1"
+        ))
+        .bind(wallet)
         .bind(request)
         .one()
         .await

@@ -7,5 +7,6 @@ mod discovery;
 mod facilitator;
 mod ledger;
 mod prices;
+mod sign_in;
 mod vectors;
 mod wallet;

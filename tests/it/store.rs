@@ -69,6 +69,7 @@ conformance! {
         keys_held_unpaid_are_counted
         the_ledger_is_summed_and_never_changed
         what_was_purchased_and_credited_is_summed
+        a_payer_finds_what_it_paid_for
         credit_is_owed_once_and_taken_for_a_grant
         nonces_keys_and_tokens_once
         receipts_and_counts

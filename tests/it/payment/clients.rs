@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use dekeys::base::time::{Clock, SystemClock};
 use dekeys::payment::{
-    Offered, Outcome, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentRail, Resource, Settle, SimRail,
-    Verify, read, required, response,
+    Extras, Offered, Outcome, PAYMENT_REQUIRED, PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentRail, Resource, Settle,
+    SimRail, Verify, read, required, response,
 };
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ fn ask(url: &str, reason: &str) -> Response {
         url: url.to_owned(),
         description: "mock/chat:write for 15m".to_owned(),
     };
-    let asked = required(&terms(), PRICE, &resource, Some(reason), None);
+    let asked = required(&terms(), PRICE, &resource, Some(reason), &Extras::default());
     let problem = json!({ "title": "Payment required", "status": 402, "code": "payment_required" }).to_string();
     with_header(
         (StatusCode::PAYMENT_REQUIRED, problem).into_response(),

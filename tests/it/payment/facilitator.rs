@@ -175,6 +175,34 @@ async fn the_slower_of_two_same_requests_is_not_asked_to_pay_again() {
 }
 
 /// An observer uses the authorization when it is claimed here, and not yet settled.
+/// Of several same requests at once one was verified and went on; the others learn what came of it, also where the
+/// facilitator breaks over them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verification_that_breaks_is_answered_by_what_the_same_payment_came_to() {
+    let chain = Chain::start().await;
+    let app = app(&chain, true).await;
+    let body = json!({ "reference": READ, "ttl": "10m", "public_key": app.stage.cast.agent.public() });
+    let header = Wallet::new().sign(&app.quote(&body).await);
+    chain.hold_verification(0);
+    let slow = async { app.pay(&app.anyone(), &body, &header).await };
+    let quick = async {
+        chain.held().await;
+        let seen = app.pay(&app.anyone(), &body, &header).await;
+        chain.release_broken();
+        seen
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    assert_eq!(quick.status, 201, "{}", quick.json);
+    assert_eq!(
+        (slow.status, slow.text("/id")),
+        (200, quick.text("/id")),
+        "{}",
+        slow.json
+    );
+    assert_eq!((chain.settles(), chain.paid(PAY_TO)), (1, 1));
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_that_moves_between_claim_and_settlement_gives_its_grant() {
     let chain = Chain::start().await;
@@ -225,7 +253,7 @@ async fn what_the_chain_takes_back_is_settled_again_or_ends_its_grant() {
     // It is taken back again, and its authorization is over.
     chain.take_back();
     chain.advance(400);
-    clock.advance(Ttl::from_secs(240));
+    clock.advance(Ttl::from_secs(70));
     on_record("payment.taken_back").await;
     until("the end of its key", async || {
         (app.stage.vendor.live_keys().len() == 1).then_some(())

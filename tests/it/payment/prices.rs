@@ -83,8 +83,9 @@ fn opened(signed: &str) -> Value {
     let json = |text: &str| serde_json::from_slice::<Value>(&BASE64URL_NOPAD.decode(text.as_bytes()).unwrap()).unwrap();
     let header = json(header);
     assert_eq!(header["alg"], "EdDSA");
-    let key = json(header["kid"].as_str().unwrap().strip_prefix("did:jwk:").unwrap());
-    let key = BASE64URL_NOPAD.decode(key["x"].as_str().unwrap().as_bytes()).unwrap();
+    let key = header["kid"].as_str().unwrap().strip_prefix("did:key:z").unwrap();
+    let key = bs58::decode(key).into_vec().unwrap();
+    let key = key.strip_prefix(&[0xed, 0x01]).unwrap().to_vec();
     let key = VerifyingKey::from_bytes(&key.try_into().unwrap()).unwrap();
     let signature = Signature::from_slice(&BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap()).unwrap();
     key.verify_strict(message.as_bytes(), &signature).unwrap();

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dekeys::base::money::{Currency, Money};
 use dekeys::base::time::{Timestamp, Ttl};
-use dekeys::payment::{Offered, PaymentError, Resource, Terms, read, required};
+use dekeys::payment::{Extras, Offered, PaymentError, Resource, Terms, read, required};
 use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ impl Payment {
             url: "http://127.0.0.1/v1/grants".to_owned(),
             description: "a key".to_owned(),
         };
-        let asked = required(&terms(), PRICE, &resource, None, None).body;
+        let asked = required(&terms(), PRICE, &resource, None, &Extras::default()).body;
         let key = SigningKey::from_slice(&[0x42; 32]).unwrap();
         let from = Address::from_public_key(key.verifying_key());
         let json = json!({

@@ -827,6 +827,41 @@ pub(super) async fn what_was_purchased_and_credited_is_summed(store: Store) {
     assert_eq!(tx.purchased().await.unwrap(), [(PurchaseState::Claimed, 11)]);
 }
 
+pub(super) async fn a_payer_finds_what_it_paid_for(store: Store) {
+    let (mut paid, grant) = (purchase("0xabc", 5), grant("writers"));
+    paid.grant = grant.id;
+    let wallet = grant.payer.clone().unwrap();
+    let mut tx = store.begin().await.unwrap();
+    assert!(!tx.has_paid(&wallet).await.unwrap());
+    tx.insert_grant(&stored(grant.clone())).await.unwrap();
+    tx.claim_purchase(&stored(paid.clone())).await.unwrap();
+    assert!(tx.has_paid(&wallet).await.unwrap());
+    assert!(!tx.has_paid("eip155:84532:0xab").await.unwrap());
+    assert_eq!(
+        tx.paid_by_request(&wallet, paid.request).await.unwrap(),
+        None,
+        "not settled"
+    );
+    for state in [PurchaseState::Settling, PurchaseState::Settled] {
+        paid.state = state;
+        tx.update_purchase(&paid).await.unwrap();
+    }
+    let found = tx.paid_by_request(&wallet, paid.request).await.unwrap();
+    assert_eq!(found.map(|row| row.unverified.id), Some(grant.id));
+    let other = tx.paid_by_request(&wallet, Digest::of(b"other")).await.unwrap();
+    assert_eq!(other, None);
+    let of_payer = GrantFilter {
+        payer: Some(wallet),
+        ..GrantFilter::default()
+    };
+    assert_eq!(tx.grants(&of_payer, &Page::first(9)).await.unwrap().len(), 1);
+    let of_nobody = GrantFilter {
+        payer: Some("eip155:84532:0xab".to_owned()),
+        ..GrantFilter::default()
+    };
+    assert_eq!(tx.grants(&of_nobody, &Page::first(9)).await.unwrap(), []);
+}
+
 pub(super) async fn nonces_keys_and_tokens_once(store: Store) {
     let mut tx = store.begin().await.unwrap();
     assert!(tx.claim_nonce("ed25519:a", "n", later(90)).await.unwrap());

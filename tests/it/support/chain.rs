@@ -47,6 +47,8 @@ struct Books {
     settles: u32,
     /// How many verifications go by before one is held.
     hold_after: Option<u32>,
+    /// Whether the one that is held is answered with an error of the server.
+    broken: bool,
     headers: Option<HeaderMap>,
     /// The last authorization.
     seen: Option<Value>,
@@ -125,6 +127,12 @@ impl Chain {
         self.go.notify_one();
     }
 
+    /// Lets what is held go on, and fail: the facilitator breaks over it.
+    pub(crate) fn release_broken(&self) {
+        self.books.lock().unwrap().broken = true;
+        self.go.notify_one();
+    }
+
     /// How often it was asked to settle.
     pub(crate) fn settles(&self) -> u32 {
         self.books.lock().unwrap().settles
@@ -191,7 +199,7 @@ fn authorization(payment: &Value) -> &Value {
     &payment["paymentPayload"]["payload"]["authorization"]
 }
 
-async fn verify(State(chain): State<Chain>, Json(payment): Json<Value>) -> Json<Value> {
+async fn verify(State(chain): State<Chain>, Json(payment): Json<Value>) -> Response {
     let signed = authorization(&payment);
     let held = {
         let mut books = chain.books.lock().unwrap();
@@ -203,6 +211,9 @@ async fn verify(State(chain): State<Chain>, Json(payment): Json<Value>) -> Json<
     if held {
         chain.arrived.notify_one();
         chain.go.notified().await;
+        if std::mem::take(&mut chain.books.lock().unwrap().broken) {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
     }
     let books = chain.books.lock().unwrap();
     let used = Chain::is_used(&books, signed["nonce"].as_str().unwrap());
@@ -211,6 +222,7 @@ async fn verify(State(chain): State<Chain>, Json(payment): Json<Value>) -> Json<
     } else {
         json!({ "isValid": true, "payer": signed["from"] })
     })
+    .into_response()
 }
 
 async fn settle(State(chain): State<Chain>, headers: HeaderMap, Json(payment): Json<Value>) -> Response {

@@ -6,7 +6,7 @@ use dekeys::base::secret::SecretBytes;
 use dekeys::base::time::{Clock, SystemClock, Timestamp};
 use dekeys::client::KeyFile;
 use dekeys::payment;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Seen;
 
@@ -37,6 +37,27 @@ impl Wallet {
         let request = payment::request_digest("POST", "/v1/grants", body.to_string().as_bytes());
         let request = payment::signed_request(request, signer.map(KeyFile::public), holder);
         payment::sign_bound(&self.0, required, most, request, now, &OsRandom).unwrap()
+    }
+
+    /// A `sign-in-with-x` header for `uri`, as EIP-4361 has its text.
+    pub(crate) fn sign_in(&self, uri: &str, nonce: &str) -> String {
+        let url: url::Url = uri.parse().unwrap();
+        let domain = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+        let key = k256::ecdsa::SigningKey::from_slice(self.0.expose()).unwrap();
+        let address = alloy_primitives::Address::from_public_key(key.verifying_key()).to_checksum(None);
+        let issued = SystemClock::default().now().rfc3339();
+        let text = format!(
+            "{domain} wants you to sign in with your Ethereum account:\n{address}\n\n\nURI: {uri}\nVersion: 1\n\
+             Chain ID: 84532\nNonce: {nonce}\nIssued At: {issued}"
+        );
+        let hash = alloy_primitives::eip191_hash_message(text);
+        let signed = key.sign_prehash_recoverable(hash.as_slice()).unwrap();
+        let fields = json!({
+            "domain": domain, "address": address, "uri": uri, "version": "1", "chainId": "eip155:84532",
+            "type": "eip191", "nonce": nonce, "issuedAt": issued,
+            "signature": alloy_primitives::Signature::from(signed).to_string(),
+        });
+        data_encoding::BASE64.encode(fields.to_string().as_bytes())
     }
 
     pub(crate) fn address(&self) -> String {

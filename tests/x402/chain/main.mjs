@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as attacks from "./attacks.mjs";
 import { closed, wrong } from "./books.mjs";
-import { buysTwice } from "./official.mjs";
+import { buysTwice, extensions } from "./official.mjs";
 import { Database, Scene } from "./scene.mjs";
 
 const { DEKEYS_BIN: binary, X402_ANVIL: anvil, X402_RUST: rust, DEKEYS_TEST_POSTGRES: postgres } = process.env;
@@ -18,6 +18,7 @@ const clients = [
   ["x402-reqwest (cargo)", rust ? [rust] : null],
 ];
 const trials = [
+  ["official extensions", extensions],
   [`64 at once × ${rounds}`, attacks.atOnce],
   ["a stranger with calldata", attacks.fromChain],
   ["wallet emptied", attacks.drained],
