@@ -10,6 +10,7 @@ mod faults;
 mod reply;
 mod request;
 mod roots;
+mod signed;
 mod truth;
 
 use std::convert::Infallible;
@@ -243,7 +244,9 @@ pub async fn run(manifest: &Manifest, options: MockOptions, ready: impl FnOnce(&
 fn root_fields(manifest: &Manifest, mut given: Vec<(String, String)>) -> Vec<(String, String)> {
     for (name, field) in &manifest.root.fields {
         if !given.iter().any(|(known, _)| known == name) {
-            given.push((name.clone(), format!("{}{}", field.prefix, fresh(&OsRandom))));
+            let made = manifest.example_key(name);
+            let made = made.unwrap_or_else(|| format!("{}{}", field.prefix, fresh(&OsRandom)));
+            given.push((name.clone(), made));
         }
     }
     given
@@ -343,6 +346,9 @@ fn failing(mut reply: Reply, status: Option<StatusCode>) -> Reply {
 impl State {
     fn reply(&self, asked: &Asked, fault: &Fault) -> Reply {
         let refused = |status: StatusCode, words: &str| reply::json(status, &reply::error(words));
+        if let Asked::Probe(which) | Asked::Route { which, .. } = asked {
+            self.reading.meet(&self.truth, which);
+        }
         match asked {
             Asked::Nothing => refused(StatusCode::NOT_FOUND, "no such path"),
             Asked::Unauthorized { .. } => refused(StatusCode::UNAUTHORIZED, "the credential is not valid"),

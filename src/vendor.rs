@@ -15,11 +15,14 @@ pub(crate) mod expiry;
 mod findings;
 mod forward;
 mod inject;
-mod login;
+mod injection;
+pub(crate) mod jwt;
+pub(crate) mod login;
 pub(crate) mod made;
 mod manifest;
 mod pages;
 mod present;
+pub(crate) mod private_key;
 mod recovery;
 mod rotate;
 mod rotate_root;
@@ -43,8 +46,9 @@ pub use adapter::{Adapter, Declared};
 pub use conform::{Miss, Report, Tally, conform};
 pub use findings::{Finding, ManifestErrors};
 pub use forward::{forward_base, inject_key, inject_root};
-pub use inject::{Destination, Injection, InjectionPlace, RootSecret, fields, inject, injection, pack_root};
+pub use inject::{Destination, RootSecret, fields, inject, pack_root};
 pub(crate) use inject::{authorize_login, authorize_root};
+pub use injection::{Injection, InjectionPlace, injection};
 pub use login::Logins;
 pub use manifest::{Facts, Field, Manifest};
 pub use present::presented;
@@ -90,6 +94,14 @@ pub enum VendorError {
         name: String,
         /// What it begins with.
         prefix: String,
+    },
+    /// A field that should hold a private key and does not. The words hold nothing of it.
+    #[error("the field `{field}` {words}")]
+    Key {
+        /// The field.
+        field: String,
+        /// What is wrong.
+        words: &'static str,
     },
     /// A parameter that the manifest does not name.
     #[error("`{0}` is not a parameter of this vendor")]

@@ -123,6 +123,7 @@ const FULL: &[Column] = &[
     Column("resale", "/resale", Kind::Plain),
     Column("can mint", "/can_mint", Kind::Plain),
     Column("ends keys itself", "/vendor_expiry", Kind::Plain),
+    Column("signed here", "/signed_here", Kind::Plain),
     Column("hosts", "/hosts", Kind::Plain),
     Column("root fields", "/root_fields", Kind::Plain),
     Column("manifest", "/manifest", Kind::Plain),

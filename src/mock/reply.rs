@@ -281,6 +281,9 @@ pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey, stream: boo
         (None, _) | (_, Value::Null) => true,
         (Some(Value::Array(words)), Value::Array(held)) => words.iter().all(|word| held.contains(word)),
         (Some(word), Value::Array(held)) => held.contains(word),
+        (Some(Value::Object(words)), Value::Object(held)) => {
+            words.iter().all(|(name, word)| held.get(name) == Some(word))
+        }
         (Some(word), held) => word == held,
     };
     if !allowed {

@@ -18,7 +18,7 @@ use crate::vendor::tables::{
     As, Auth, CreateTable, Encoding, ExpiryUnit, Idempotency, RenewTable, RootRotateTable, Verb,
 };
 use crate::vendor::template::{Piece, Text, Tree};
-use crate::vendor::{Manifest, RootSecret, authorize_login, expiry, inject, pack_root};
+use crate::vendor::{Manifest, RootSecret, expiry, inject, pack_root};
 
 /// What a manifest says about requests.
 pub(super) struct Reading {
@@ -31,7 +31,7 @@ pub(super) struct Reading {
     /// The root credentials that are accepted.
     pub(super) roots: Roots,
     /// Where they may be sent; the values in it are of the first.
-    root: RootSecret,
+    pub(super) root: RootSecret,
     /// The token that a login gives, where the vendor has one.
     pub(super) token: String,
 }
@@ -94,8 +94,8 @@ pub(super) type Query = BTreeMap<String, String>;
 
 /// A request, taken apart.
 pub(super) struct Seen<'a> {
-    parts: &'a Parts,
-    path: &'a str,
+    pub(super) parts: &'a Parts,
+    pub(super) path: &'a str,
     pub(super) query: Query,
     pub(super) body: &'a [u8],
 }
@@ -251,35 +251,13 @@ impl Reading {
     }
 
     /// The variables of a path of the manifest, after the base or on another host.
-    fn at(&self, template: &Text, path: &str) -> Option<BTreeMap<String, String>> {
+    pub(super) fn at(&self, template: &Text, path: &str) -> Option<BTreeMap<String, String>> {
         if template.source().starts_with('/') {
             return match_path(template, path.strip_prefix(&self.base_path)?);
         }
         let start = template.source().strip_prefix("https://")?;
         let (_, rest) = start.split_once('/')?;
         match_path(&Text::parse(&format!("/{rest}")).ok()?, path)
-    }
-
-    fn login(&self, seen: &Seen<'_>) -> Option<Asked> {
-        let Auth::Login(table) = &self.manifest.root.auth else {
-            return None;
-        };
-        self.at(&table.url, seen.path)
-            .filter(|_| seen.parts.method == Method::POST)?;
-        let unauthorized = Asked::Unauthorized { operation: "login" };
-        let mut expected = HeaderMap::new();
-        let known = authorize_login(&self.manifest, &self.root, table, &self.url, &mut expected).is_ok()
-            && expected
-                .iter()
-                .all(|(name, value)| seen.parts.headers.get(name) == Some(value));
-        let body = parse(table.encoding, table.body.is_some(), seen.body);
-        let wanted = table.body.as_ref().map(|tree| tree.render(&self.root.values()));
-        let right = match (wanted, body) {
-            (None, _) => true,
-            (Some(Ok(Some(wanted))), Some(body)) => wanted == body,
-            _ => false,
-        };
-        Some(if known && right { Asked::Login } else { unauthorized })
     }
 
     fn creating(&self, seen: &Seen<'_>) -> Option<Asked> {
@@ -410,9 +388,9 @@ impl Reading {
                 .into_owned();
             return self.roots.in_body(&body);
         }
-        let token = SecretText::new(self.token.clone());
+        let token = |root: &RootSecret, now| self.proof(root, &seen.parts.headers, now);
         let given = |name: &str, value: &str| seen.query.get(name).is_some_and(|given| given == value);
-        self.roots.presented(&self.manifest, &self.url, &token, |url, headers| {
+        self.roots.presented(&self.manifest, &self.url, token, |url, headers| {
             url.query_pairs().all(|(name, value)| given(&name, &value))
                 && headers
                     .iter()
@@ -557,7 +535,7 @@ pub(super) fn parse(encoding: Encoding, expected: bool, body: &[u8]) -> Option<V
     }
 }
 
-fn from_body(template: Option<&Tree>, body: &Value, name: &str) -> Option<Value> {
+pub(super) fn from_body(template: Option<&Tree>, body: &Value, name: &str) -> Option<Value> {
     let texts = template?.texts();
     let (pointer, _) = texts.into_iter().find(|(_, text)| has(text, name))?;
     body.pointer(&pointer).cloned()

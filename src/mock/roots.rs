@@ -74,14 +74,17 @@ impl Roots {
         &self,
         manifest: &Manifest,
         url: &Url,
-        token: &SecretText,
+        token: impl Fn(&RootSecret, Timestamp) -> Option<SecretText>,
         shows: impl Fn(&Url, &HeaderMap) -> bool,
     ) -> Option<String> {
         let kept = self.kept.lock();
         let mut living = kept.iter().filter(|(root, _)| self.lives(root));
+        let now = self.clock.now();
         let found = living.find(|(_, secret)| {
             let (mut url, mut headers) = (url.clone(), HeaderMap::new());
-            authorize_root(manifest, secret, Some(token), &mut url, &mut headers).is_ok() && shows(&url, &headers)
+            token(secret, now).is_some_and(|token| {
+                authorize_root(manifest, secret, Some(&token), &mut url, &mut headers).is_ok() && shows(&url, &headers)
+            })
         });
         found.map(|(root, _)| root.id.clone())
     }
@@ -92,6 +95,14 @@ impl Roots {
         let mut living = kept.iter().filter(|(root, _)| self.lives(root));
         let found = living.find(|(root, _)| root.fields.iter().all(|(_, value)| body.contains(value.as_str())));
         found.map(|(root, _)| root.id.clone())
+    }
+
+    /// What a living root credential says about a text.
+    pub(super) fn find<T>(&self, read: impl Fn(&RootSecret, Timestamp) -> Option<T>) -> Option<T> {
+        let now = self.clock.now();
+        let kept = self.kept.lock();
+        let mut living = kept.iter().filter(|(root, _)| self.lives(root));
+        living.find_map(|(_, secret)| read(secret, now))
     }
 
     /// Ends one that lives, now or in a while; whether there was one.

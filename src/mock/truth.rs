@@ -183,6 +183,27 @@ impl Truth {
         self.kept.lock().keys.push(key);
     }
 
+    /// A key that was signed elsewhere, unless it was met before.
+    pub(super) fn meet(&self, secret: String, scopes: Value, expires: Option<Timestamp>) {
+        let id = fresh(&OsRandom);
+        let key = MockKey {
+            name: id.clone(),
+            id,
+            secret,
+            previous: Vec::new(),
+            scopes,
+            created: self.clock.now(),
+            expires,
+            revoked: None,
+            state: "live",
+        };
+        let mut kept = self.kept.lock();
+        if !kept.keys.iter().any(|known| known.secret == key.secret) {
+            kept.note("met", &key);
+            kept.keys.push(key);
+        }
+    }
+
     /// A fresh key, in the form in which dekeys keeps it: several fields are a JSON object.
     fn secret(&self, wanted: &Wanted, id: &str) -> String {
         let drawn = || wanted.generated.clone().unwrap_or_default();

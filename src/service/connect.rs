@@ -48,6 +48,8 @@ pub struct VendorView {
     pub can_mint: bool,
     /// Whether the vendor ends a key by itself.
     pub vendor_expiry: bool,
+    /// Whether its keys are signed by dekeys and not made at the vendor, which then can end none of them early.
+    pub signed_here: bool,
     /// Hosts it may reach.
     pub hosts: Vec<String>,
     /// What may be forwarded to it.
@@ -263,6 +265,7 @@ fn view(manifest: &Manifest, digest: Digest, connected: Option<Timestamp>) -> Ve
         resale: word(&facts.resale),
         can_mint: facts.can_mint,
         vendor_expiry,
+        signed_here: facts.signed_here,
         hosts: facts.hosts,
         allow: facts.allow,
         manifest: digest,

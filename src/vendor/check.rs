@@ -1,6 +1,8 @@
 //! What a manifest must keep beyond its form: hosts that cannot be widened, variables that exist, keys that can be
 //! ended.
 
+mod signing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, Method};
@@ -13,7 +15,7 @@ use super::login::Login;
 use super::made::{IdFrom, Poll};
 use super::manifest::Manifest;
 use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Idempotency, Slot};
-use super::template::Text;
+use super::template::{Text, Tree};
 
 /// Notes everything that is inconsistent.
 pub(super) fn all(manifest: &Manifest, reader: &mut Reader<'_>) {
@@ -41,6 +43,17 @@ fn vendor(manifest: &Manifest, reader: &mut Reader<'_>) {
     }
     if manifest.scopes.is_empty() {
         reader.wrong("/scopes", "at least one scope must be offered", None);
+    }
+    for (scope, word) in &manifest.scopes {
+        let at = format!("/scopes/{scope}");
+        match word.is_object().then(|| Tree::parse(word.clone())) {
+            Some(Ok(tree)) => tree
+                .texts()
+                .iter()
+                .for_each(|(_, text)| variables(reader, &at, text, &names(manifest, &["params"]))),
+            Some(Err(error)) => reader.wrong(&at, error.to_string(), None),
+            None => {}
+        }
     }
     let absent = manifest.list.is_none() || manifest.revoke.is_none();
     if manifest.create.is_some() && absent && vendor.class < 4 {
@@ -148,6 +161,13 @@ fn root(manifest: &Manifest, reader: &mut Reader<'_>) {
             }
         }
         Auth::Login(login) => check_login(manifest, reader, login),
+        Auth::Jwt(shown) => {
+            signing::assertion(manifest, reader, &shown.assertion);
+            if !shown.format.contains("{token}") || !good_header(&shown.header) {
+                let message = "the token needs a header that may be set and `{token}` in its format";
+                reader.wrong("/root/auth/format", message, None);
+            }
+        }
         Auth::None {} => {}
     }
     if manifest.root.fields.is_empty() {
@@ -156,10 +176,14 @@ fn root(manifest: &Manifest, reader: &mut Reader<'_>) {
 }
 
 fn check_login(manifest: &Manifest, reader: &mut Reader<'_>, login: &Login) {
-    let known = names(manifest, &["root", "params"]);
+    let mut known = names(manifest, &["root", "params"]);
+    if let Some(signed) = &login.assertion {
+        signing::assertion(manifest, reader, signed);
+        known.push("assertion".to_owned());
+    }
     let params = names(manifest, &["params"]);
     place(manifest, reader, "/root/auth/url", &login.url, &params);
-    for (pointer, text) in login.body.iter().flat_map(super::template::Tree::texts) {
+    for (pointer, text) in login.body.iter().flat_map(Tree::texts) {
         variables(reader, &format!("/root/auth/body{pointer}"), text, &known);
     }
     headers(reader, "/root/auth/headers", &login.headers, &known);
@@ -209,6 +233,7 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
         "budget.usd",
         "idempotency_key",
         "generated",
+        "now",
     ];
     let parts = parts(manifest);
     let one = |names: &[&'static str]| {
@@ -218,7 +243,8 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
             .chain(parts.iter().map(String::as_str))
             .collect::<Vec<_>>()
     };
-    each(manifest.create.as_ref().map(Call::from), &made);
+    let calling = manifest.create.as_ref().filter(|create| create.sign.is_none());
+    each(calling.map(Call::from), &made);
     each(manifest.list.as_ref().map(Call::from), &[]);
     each(manifest.revoke.as_ref().map(Call::from), &one(&["id", "secret"]));
     each(manifest.probe.as_ref().map(Call::from), &one(&["secret"]));
@@ -246,7 +272,7 @@ fn calls(manifest: &Manifest, reader: &mut Reader<'_>) {
         each(Some(Call::from(step)), &one(&["id", "secret"]));
     }
     let empty_ok = [
-        ("/create/ok", manifest.create.as_ref().map(|table| &table.ok)),
+        ("/create/ok", calling.map(|table| &table.ok)),
         ("/list/ok", manifest.list.as_ref().map(|table| &table.ok)),
         ("/revoke/ok", manifest.revoke.as_ref().map(|table| &table.ok)),
         ("/probe/ok", manifest.probe.as_ref().map(|table| &table.ok)),
@@ -271,7 +297,7 @@ fn check_call(manifest: &Manifest, reader: &mut Reader<'_>, call: &Call<'_>, own
     headers(reader, &format!("/{table}/headers"), call.headers, &plain);
     let mut in_body = plain;
     in_body.extend(names(manifest, &["root"]));
-    for (pointer, text) in call.body.map(super::template::Tree::texts).unwrap_or_default() {
+    for (pointer, text) in call.body.map(Tree::texts).unwrap_or_default() {
         variables(reader, &format!("/{table}/body{pointer}"), text, &in_body);
     }
 }
@@ -280,10 +306,15 @@ fn create(manifest: &Manifest, reader: &mut Reader<'_>) {
     let Some(create) = &manifest.create else { return };
     let call = Call::from(create);
     key(create, reader);
+    match &create.sign {
+        Some(signed) => signing::create(manifest, reader, create, signed),
+        None if create.path.source().is_empty() => reader.wrong("/create", "missing field `path`", None),
+        None => {}
+    }
     if !call.uses("name") && manifest.vendor.class < 3 {
         reader.wrong("/create", "classes 1 and 2 give each key its `${name}`", None);
     }
-    let in_body = create.body.iter().flat_map(super::template::Tree::texts);
+    let in_body = create.body.iter().flat_map(Tree::texts);
     let in_query = create
         .query
         .iter()
@@ -320,10 +351,11 @@ fn key(create: &CreateTable, reader: &mut Reader<'_>) {
         create.secret.is_some(),
         !create.fields.is_empty(),
         create.generate.is_some(),
+        create.sign.is_some(),
     ];
     let drawn_field = create.generate.is_some() && !create.fields.is_empty() && create.secret.is_none();
     if from.iter().filter(|given| **given).count() != 1 && !drawn_field {
-        let message = "the key comes from one of `secret`, `fields` and `generate`";
+        let message = "the key comes from one of `secret`, `fields`, `generate` and `sign`";
         reader.wrong("/create/secret", message, None);
     }
     if create

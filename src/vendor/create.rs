@@ -10,10 +10,11 @@ use super::call::{Call, Proof, no_texts};
 use super::check::is_empty;
 use super::expiry;
 use super::inject::{fields, is_usable, key_is_id};
+use super::jwt::Signer;
 use super::made::{self, IdFrom, Poll, Step};
 use super::tables::{As, CreateTable, Encoding, Idempotency, Verb};
-use super::template::{Values, Wiped};
-use super::{CreateAsk, Created, Existence, FailureClass, RootSecret, VendorFailure};
+use super::template::{Tree, Values, Wiped};
+use super::{CreateAsk, Created, Existence, FailureClass, RootSecret, VendorError, VendorFailure};
 use crate::base::canonical::Digest;
 use crate::base::egress::{Egress, Incoming};
 use crate::base::money::Currency;
@@ -32,6 +33,11 @@ impl Declared {
         heard: impl AsyncFnOnce(Digest, Option<String>),
     ) -> Result<Created, VendorFailure> {
         let table = self.manifest.create.as_ref().ok_or_else(|| self.cannot("make keys"))?;
+        if let Some(signer) = &table.sign {
+            let created = self.signed(root, table, signer, ask)?;
+            heard(created.answer, Some(created.vendor_key_id.clone())).await;
+            return Ok(created);
+        }
         let drawn = table.generate.as_ref().map(|generate| generate.draw(random));
         let (mut values, expires) = self.create_values(table, root, ask)?;
         if let Some(drawn) = &drawn {
@@ -58,6 +64,37 @@ impl Declared {
         };
         self.after(egress, root, table, values, &created).await?;
         Ok(created)
+    }
+
+    /// A key that is a token signed here: the vendor hears of it when it is used.
+    fn signed(
+        &self,
+        root: &RootSecret,
+        table: &CreateTable,
+        signer: &Signer,
+        ask: &CreateAsk,
+    ) -> Result<Created, VendorFailure> {
+        let (values, vendor_expires) = self.create_values(table, root, ask)?;
+        let values = values.with("now", ask.now.as_millis().div_euclid(1000));
+        let body = table.body.as_ref().ok_or_else(|| self.cannot("make keys"))?;
+        let values = signer.with_fingerprint(values, body);
+        let claims = Wiped(body.render(&values).map_err(VendorError::from)?.unwrap_or_default());
+        let secret = signer.token(&values, &claims.0)?;
+        if !is_usable(&secret) {
+            return Err(VendorFailure::refused("the signed key is too long to be kept"));
+        }
+        let vendor_key_id = match table.id_from {
+            IdFrom::Name => self.shape(&ask.name),
+            _ => key_is_id(&secret),
+        };
+        // Nobody answered; the digest of what was signed stands for it.
+        let answer = Digest::of(claims.0.to_string().as_bytes());
+        Ok(Created {
+            secret,
+            vendor_key_id,
+            vendor_expires,
+            answer,
+        })
     }
 
     /// The calls that follow a creation. A key whose rights are not all set is no key: it is ended.
@@ -222,7 +259,7 @@ impl Declared {
         root: &'r RootSecret,
         ask: &CreateAsk,
     ) -> Result<(Values<'r>, Option<Timestamp>), VendorFailure> {
-        let words = self.scope_words(&ask.scopes)?;
+        let words = self.scope_words(&ask.scopes, &root.values())?;
         let single = if let [word] = words.as_slice() {
             Some(word.clone())
         } else {
@@ -244,8 +281,8 @@ impl Declared {
         Ok((values, known))
     }
 
-    /// The vendor's words for the scopes; a list stands for several.
-    fn scope_words(&self, scopes: &[Scope]) -> Result<Vec<Value>, VendorFailure> {
+    /// The vendor's words for the scopes; a list stands for several, and a table may name parameters.
+    fn scope_words(&self, scopes: &[Scope], values: &Values<'_>) -> Result<Vec<Value>, VendorFailure> {
         let mut words = Vec::new();
         for scope in scopes {
             match self.manifest.scopes.get(scope) {
@@ -257,6 +294,10 @@ impl Declared {
                 }
                 Some(Value::Array(several)) => words.extend(several.iter().cloned()),
                 Some(word) if is_empty(word) => {}
+                Some(word @ Value::Object(_)) => {
+                    let filled = Tree::parse(word.clone()).and_then(|tree| tree.render(values));
+                    words.extend(filled.map_err(VendorError::from)?);
+                }
                 Some(word) => words.push(word.clone()),
             }
         }

@@ -23,6 +23,7 @@ pub(crate) fn sent(unit: ExpiryUnit, now: Timestamp, expires: Timestamp) -> Opti
         ExpiryUnit::HoursCeil => up(left, 3_600_000).max(1).into(),
         ExpiryUnit::DaysCeil => up(left, DAY_MS).max(1).into(),
         ExpiryUnit::Duration => format!("{}m", up(left, 60_000).max(1)).into(),
+        ExpiryUnit::DurationS => format!("{}s", up(left, 1000).max(1)).into(),
         ExpiryUnit::DateCeil => date(up(expires.as_millis(), DAY_MS))?.into(),
     })
 }
@@ -41,7 +42,11 @@ pub(crate) fn read(unit: ExpiryUnit, value: &Value, now: Timestamp) -> Option<Ti
         _ => return None,
     };
     match unit {
-        ExpiryUnit::Rfc3339Utc | ExpiryUnit::DateCeil | ExpiryUnit::Duration | ExpiryUnit::None => None,
+        ExpiryUnit::Rfc3339Utc
+        | ExpiryUnit::DateCeil
+        | ExpiryUnit::Duration
+        | ExpiryUnit::DurationS
+        | ExpiryUnit::None => None,
         ExpiryUnit::UnixS => Some(Timestamp::from_secs(number)),
         ExpiryUnit::UnixMs => Some(Timestamp::from_millis(number)),
         ExpiryUnit::Seconds => Some(now.plus(Ttl::from_secs(number))),
@@ -51,11 +56,16 @@ pub(crate) fn read(unit: ExpiryUnit, value: &Value, now: Timestamp) -> Option<Ti
     }
 }
 
-/// A time, a date, or a span in minutes.
+/// A time, a date, or a span in minutes or seconds.
 fn written(unit: ExpiryUnit, text: &str, now: Timestamp) -> Option<Timestamp> {
-    let minutes = text.strip_suffix('m').filter(|_| unit == ExpiryUnit::Duration);
-    match minutes.and_then(|minutes| minutes.parse::<i64>().ok()) {
-        Some(minutes) => Some(now.plus(Ttl::from_secs(minutes.saturating_mul(60)))),
+    let span = match unit {
+        ExpiryUnit::Duration => text.strip_suffix('m').map(|number| (number, 60)),
+        ExpiryUnit::DurationS => text.strip_suffix('s').map(|number| (number, 1)),
+        _ => None,
+    };
+    let spanned = span.and_then(|(number, each)| Some(number.parse::<i64>().ok()?.saturating_mul(each)));
+    match spanned {
+        Some(seconds) => Some(now.plus(Ttl::from_secs(seconds))),
         None => Timestamp::parse_rfc3339(text).or_else(|| midnight(text)),
     }
 }

@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
@@ -209,10 +208,16 @@ fn check_fields(manifest: &Manifest, fields: &[(String, SecretText)]) -> Result<
         }
     }
     let given = |name: &String| fields.iter().filter(|(given, _)| given == name).count() == 1;
-    match manifest.root.fields.keys().find(|name| !given(name)) {
-        Some(name) => Err(VendorError::MissingField(name.clone())),
-        None => Ok(()),
+    if let Some(name) = manifest.root.fields.keys().find(|name| !given(name)) {
+        return Err(VendorError::MissingField(name.clone()));
     }
+    let values = || {
+        let named = fields.iter();
+        named.fold(Values::default(), |values, (name, secret)| {
+            values.secret(&format!("root.{name}"), secret)
+        })
+    };
+    manifest.signers().try_for_each(|signer| signer.check(&values()))
 }
 
 pub(super) fn destination(
@@ -341,12 +346,8 @@ pub(crate) fn authorize_root(
                 url.query_pairs_mut().append_pair(name, &filled(text, &values)?);
             }
         }
-        Auth::Login(table) => {
-            let token = login.ok_or_else(|| TemplateError::Unset("token".to_owned()))?;
-            let name = HeaderName::from_bytes(table.header.as_bytes()).map_err(|_| TemplateError::Header)?;
-            let value = Zeroizing::new(table.format.replace("{token}", token.expose()));
-            headers.insert(name, header_value(&value)?);
-        }
+        Auth::Login(table) => put_token(&table.header, &table.format, login, headers)?,
+        Auth::Jwt(shown) => put_token(&shown.header, &shown.format, login, headers)?,
         Auth::Bearer { value } => {
             let token = filled(value, &values)?;
             headers.insert(
@@ -367,6 +368,15 @@ pub(crate) fn authorize_root(
             }
         }
     }
+    Ok(())
+}
+
+/// The token of a login, or one that was signed here.
+fn put_token(name: &str, format: &str, token: Option<&SecretText>, headers: &mut HeaderMap) -> Result<(), VendorError> {
+    let token = token.ok_or_else(|| TemplateError::Unset("token".to_owned()))?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| TemplateError::Header)?;
+    let value = Zeroizing::new(format.replace("{token}", token.expose()));
+    headers.insert(name, header_value(&value)?);
     Ok(())
 }
 
@@ -516,83 +526,4 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue, VendorError> {
     let pair = Zeroizing::new(format!("{user}:{password}"));
     let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
     Ok(header_value(&Zeroizing::new(format!("Basic {}", *encoded)))?)
-}
-
-/// How a caller that holds a key must use it: what resolve answers beside the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Injection {
-    /// Where requests go.
-    #[schemars(with = "String")]
-    pub base_url: Url,
-    /// Where the key stands.
-    #[serde(flatten)]
-    pub place: InjectionPlace,
-    /// Further places, where a vendor wants the key twice.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub also: Vec<InjectionPlace>,
-    /// The names of the fields of a key that has several: formats then name these instead of `{secret}`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<String>,
-}
-
-/// Where a key stands, as callers read it: `{"header": "Authorization", "format": "Bearer {secret}"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum InjectionPlace {
-    /// In a header.
-    Header {
-        /// Its name.
-        header: String,
-        /// Its value; `{secret}` is the key.
-        format: String,
-    },
-    /// In the query.
-    Query {
-        /// The parameter.
-        query: String,
-        /// Its value; `{secret}` is the key.
-        format: String,
-    },
-    /// As user name and password (RFC 7617).
-    Basic {
-        /// The user name.
-        basic_user: String,
-        /// The password.
-        basic_password: String,
-    },
-}
-
-impl From<&Slot> for InjectionPlace {
-    fn from(slot: &Slot) -> Self {
-        match slot.clone() {
-            Slot::Header { name, format } => Self::Header { header: name, format },
-            Slot::Query { name, format } => Self::Query { query: name, format },
-            Slot::Basic { user, password } => Self::Basic {
-                basic_user: user,
-                basic_password: password,
-            },
-        }
-    }
-}
-
-/// How a made key is used. `base_url` and `params` are those of the stored root credential; they are not secret.
-///
-/// # Errors
-/// [`VendorError`] when they do not fit the manifest.
-pub fn injection(
-    manifest: &Manifest,
-    base_url: Option<&Url>,
-    params: &[(String, String)],
-) -> Result<Injection, VendorError> {
-    let mut places = manifest.proxy.inject.iter().map(InjectionPlace::from);
-    Ok(Injection {
-        base_url: destination(manifest, base_url, params)?.base,
-        place: places.next().ok_or(VendorError::Corrupt)?,
-        also: places.collect(),
-        fields: manifest
-            .create
-            .iter()
-            .flat_map(|create| create.fields.keys().cloned())
-            .collect(),
-    })
 }

@@ -12,6 +12,7 @@ use super::adapter::{Declared, other};
 use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{self, Call};
 use super::inject::authorize_login;
+use super::jwt::Assertion;
 use super::tables::{As, Auth, Encoding, Verb};
 use super::template::{Text, Tree};
 use super::words::Pointer;
@@ -49,6 +50,8 @@ pub(crate) struct Login {
     pub(crate) body: Option<Tree>,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, Text>,
+    /// A token that stands in the call as `${assertion}` (RFC 7523).
+    pub(crate) assertion: Option<Assertion>,
     /// Name and password of `Authorization: Basic …` for this call.
     pub(crate) basic: Option<Pair>,
     /// The token in the answer.
@@ -116,14 +119,19 @@ impl Declared {
         egress: &Egress,
         root: &RootSecret,
     ) -> Result<Option<Arc<SecretText>>, VendorFailure> {
-        let Auth::Login(table) = &self.manifest.root.auth else {
+        let auth = &self.manifest.root.auth;
+        if !matches!(auth, Auth::Login(_) | Auth::Jwt(_)) {
             return Ok(None);
-        };
+        }
         let key = root.digest();
         if let Some(token) = self.logins.get(key) {
             return Ok(Some(token));
         }
-        let (token, until) = self.log_in(egress, root, table).await.map_err(other)?;
+        let (token, until) = match auth {
+            Auth::Jwt(shown) => self.asserted(root, &shown.assertion)?,
+            Auth::Login(table) => self.log_in(egress, root, table).await.map_err(other)?,
+            _ => return Ok(None),
+        };
         let token = Arc::new(token);
         if let Some(until) = until {
             self.logins.keep(key, &token, until);
@@ -154,7 +162,9 @@ impl Declared {
         root: &RootSecret,
         table: &Login,
     ) -> Result<(SecretText, Option<Timestamp>), VendorFailure> {
-        let outgoing = self.login_request(root, table)?;
+        let assertion = table.assertion.as_ref().map(|assertion| self.asserted(root, assertion));
+        let assertion = assertion.transpose()?.map(|(token, _)| token);
+        let outgoing = self.login_request(root, table, assertion.as_ref())?;
         let incoming = egress
             .send(outgoing)
             .await
@@ -176,8 +186,27 @@ impl Declared {
         Ok((token, until))
     }
 
-    fn login_request(&self, root: &RootSecret, table: &Login) -> Result<Outgoing, VendorFailure> {
-        let values = root.values();
+    /// A token of the root credential's own, and until when it serves.
+    fn asserted(
+        &self,
+        root: &RootSecret,
+        assertion: &Assertion,
+    ) -> Result<(SecretText, Option<Timestamp>), VendorFailure> {
+        let now = self.logins.clock.now();
+        let (token, until) = assertion.token(root.values(), now)?;
+        Ok((token, Some(until.minus(MARGIN)).filter(|until| *until > now)))
+    }
+
+    fn login_request(
+        &self,
+        root: &RootSecret,
+        table: &Login,
+        assertion: Option<&SecretText>,
+    ) -> Result<Outgoing, VendorFailure> {
+        let mut values = root.values();
+        if let Some(assertion) = assertion {
+            values = values.secret("assertion", assertion);
+        }
         let call = Call {
             table: "root.auth",
             verb: Verb::Post,
@@ -194,10 +223,10 @@ impl Declared {
     }
 }
 
-fn authorization() -> String {
+pub(super) fn authorization() -> String {
     "Authorization".to_owned()
 }
 
-fn bearer() -> String {
+pub(super) fn bearer() -> String {
     "Bearer {token}".to_owned()
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::check;
 use super::findings::{ManifestErrors, Reader};
+use super::jwt::Signer;
 use super::tables::{
     CreateTable, Defect, ErrorTable, Evidence, ExpiryTable, ExpiryUnit, HttpTable, Isolates, Limits, ListTable,
     MockTable, ParamTable, PathRule, ProbeTable, ProxyTable, Resale, RevokeTable, RootTable, RotateMode, RotateTable,
@@ -97,6 +98,19 @@ impl Manifest {
     pub(crate) fn rotation(&self) -> Option<RotateMode> {
         let said = self.rotate.as_ref().map(|rotate| rotate.mode);
         said.or_else(|| self.create.is_some().then_some(RotateMode::CreateThenRevoke))
+    }
+
+    /// What signs with a field of the root credential.
+    pub(crate) fn signers(&self) -> impl Iterator<Item = &Signer> {
+        let proof = self.root.auth.assertion().map(|assertion| &assertion.sign);
+        let keys = self.create.as_ref().and_then(|create| create.sign.as_ref());
+        proof.into_iter().chain(keys)
+    }
+
+    /// A fresh private key for a field of the root credential that holds one.
+    pub(crate) fn example_key(&self, field: &str) -> Option<String> {
+        let mut named = self.signers().filter(|signer| signer.field() == Some(field));
+        named.next()?.algorithm.example()
     }
 
     /// What keys of this vendor look like: masked in what it answers.
@@ -192,6 +206,8 @@ pub struct Facts {
     pub can_mint: bool,
     /// Keys are not made but entered.
     pub is_static: bool,
+    /// Keys are signed here and not made at the vendor, which knows each one only once it is used.
+    pub signed_here: bool,
     /// Keys are paid for before they are made.
     pub settle_first: bool,
     /// What a key has to itself.
@@ -269,6 +285,7 @@ impl Facts {
             class: vendor.class,
             can_mint: vendor.can_mint,
             is_static: manifest.create.is_none(),
+            signed_here: manifest.create.as_ref().is_some_and(|create| create.sign.is_some()),
             settle_first: manifest.settles_first(),
             isolates: vendor.isolates,
             evidence: vendor.evidence,

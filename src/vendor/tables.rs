@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::jwt::{Shown, Signer};
 use super::login::Login;
 use super::made::{Generate, IdFrom, Poll, Source, Step};
 pub(crate) use super::rotate::{RenewTable, RotateTable};
@@ -122,6 +123,8 @@ pub(crate) enum Auth {
     Query { params: BTreeMap<String, Text> },
     /// A call that gives a token for a while: OAuth client credentials, or a vendor's own login.
     Login(Box<Login>),
+    /// A JSON Web Token (RFC 7519) that dekeys signs for a short while.
+    Jwt(Box<Shown>),
     /// Nothing: the secret stands in the bodies.
     None {},
 }
@@ -157,6 +160,8 @@ pub enum ExpiryUnit {
     DaysCeil,
     /// A span such as `15m`, in whole minutes, rounded up: Go and Elasticsearch read it alike.
     Duration,
+    /// A span such as `900s`: Google's JSON.
+    DurationS,
     /// `2026-11-21`, rounded up to the next midnight in UTC.
     DateCeil,
     /// The vendor ends no key by itself; dekeys does.
@@ -224,7 +229,11 @@ pub(crate) enum As {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct CreateTable {
+    /// The key is a token signed here, whose claims are the `body`; nothing is called.
+    pub(crate) sign: Option<Signer>,
+    #[serde(default = "post")]
     pub(crate) method: Verb,
+    #[serde(default = "nowhere")]
     pub(crate) path: Text,
     #[serde(default)]
     pub(crate) query: BTreeMap<String, Text>,
@@ -233,6 +242,7 @@ pub(crate) struct CreateTable {
     #[serde(default)]
     pub(crate) encoding: Encoding,
     pub(crate) body: Option<Tree>,
+    #[serde(default)]
     pub(crate) ok: BTreeSet<u16>,
     /// The key in the answer; absent where it has several `fields` or dekeys draws it.
     pub(crate) secret: Option<Pointer>,
@@ -569,4 +579,12 @@ const fn as_root() -> As {
 
 const fn as_credential() -> As {
     As::Credential
+}
+
+const fn post() -> Verb {
+    Verb::Post
+}
+
+fn nowhere() -> Text {
+    Text::fixed("")
 }

@@ -25,7 +25,7 @@ pub enum TemplateError {
     #[error("`{0}` is not a variable")]
     Variable(String),
     /// A filter that does not exist.
-    #[error("`{0}` is not a filter: use `snake`, `lower`, `comma` or `space`")]
+    #[error("`{0}` is not a filter: use `snake`, `lower`, `comma`, `space`, `list`, `merge` or `json`")]
     Filter(String),
     /// A variable without a value.
     #[error("`{0}` has no value")]
@@ -72,6 +72,9 @@ enum Filter {
     Lower,
     Comma,
     Space,
+    List,
+    Merge,
+    Json,
 }
 
 /// JSON whose text may hold variables.
@@ -129,6 +132,14 @@ impl Text {
         Self {
             source: format!("${{{name}}}"),
             pieces: vec![Piece::Variable(variable)],
+        }
+    }
+
+    /// A text without variables.
+    pub(crate) fn fixed(text: &str) -> Self {
+        Self {
+            source: text.to_owned(),
+            pieces: vec![Piece::Fixed(text.to_owned())],
         }
     }
 
@@ -249,13 +260,45 @@ impl Variable {
         Ok(text)
     }
 
+    /// Whether a filter makes another kind of JSON of the value; such a variable stands alone.
+    fn shapes(&self) -> bool {
+        let shape = |filter: &Filter| matches!(filter, Filter::List | Filter::Merge | Filter::Json);
+        self.filters.iter().any(shape)
+    }
+
+    fn shaped(&self, value: Value) -> Value {
+        self.filters.iter().fold(value, |value, filter| match (filter, value) {
+            (Filter::List, Value::String(text)) => text.split(',').map(str::trim).collect(),
+            (Filter::Merge, Value::Array(tables)) => Value::Object(tables.into_iter().fold(Map::new(), merged)),
+            (Filter::Json, value) => Value::String(value.to_string()),
+            (_, value) => value,
+        })
+    }
+
     fn joiner(&self) -> Option<&'static str> {
         self.filters.iter().find_map(|filter| match filter {
             Filter::Comma => Some(","),
             Filter::Space => Some(" "),
-            Filter::Snake | Filter::Lower => None,
+            _ => None,
         })
     }
+}
+
+/// A table with what another adds: lists of one key become one list, of any other two values the later counts.
+fn merged(mut table: Map<String, Value>, more: Value) -> Map<String, Value> {
+    let Value::Object(more) = more else { return table };
+    for (key, value) in more {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Array(known)), Value::Array(items)) => {
+                let new: Vec<Value> = items.into_iter().filter(|item| !known.contains(item)).collect();
+                known.extend(new);
+            }
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+    table
 }
 
 fn join(items: &[Value], between: &str) -> String {
@@ -272,6 +315,9 @@ impl Filter {
             "lower" => Ok(Self::Lower),
             "comma" => Ok(Self::Comma),
             "space" => Ok(Self::Space),
+            "list" => Ok(Self::List),
+            "merge" => Ok(Self::Merge),
+            "json" => Ok(Self::Json),
             other => Err(TemplateError::Filter(other.chars().take(64).collect())),
         }
     }
@@ -280,7 +326,7 @@ impl Filter {
         match self {
             Self::Snake => text.chars().map(snake).collect(),
             Self::Lower => text.to_lowercase(),
-            Self::Comma | Self::Space => text.to_owned(),
+            Self::Comma | Self::Space | Self::List | Self::Merge | Self::Json => text.to_owned(),
         }
     }
 }
@@ -361,6 +407,10 @@ fn render_leaf(text: &Text, values: &Values<'_>) -> Result<Option<Value>, Templa
     let plain_whole = text.whole().filter(|variable| variable.filters.is_empty());
     if let Some(Held::Plain(value)) = plain_whole.and_then(|variable| values.get(variable)) {
         return Ok(Some(value.clone()));
+    }
+    let shaped = text.whole().filter(|variable| variable.shapes());
+    if let Some((variable, Held::Plain(value))) = shaped.and_then(|variable| Some((variable, values.get(variable)?))) {
+        return Ok(Some(variable.shaped(value.clone())));
     }
     Ok(text.render(values)?.map(|text| Value::String(text.to_string())))
 }

@@ -5,6 +5,7 @@ mod conformance;
 mod cost;
 mod life;
 mod openrouter;
+mod signed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

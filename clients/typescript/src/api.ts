@@ -3682,6 +3682,8 @@ export interface components {
             root_fields: string[];
             /** @description The scopes it offers. */
             scopes: components["schemas"]["Scope"][];
+            /** @description Whether its keys are signed by dekeys and not made at the vendor, which then can end none of them early. */
+            signed_here: boolean;
             /** @description `connected` or `available`. */
             state: string;
             /** @description Its name in prose. */

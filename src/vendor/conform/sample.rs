@@ -53,7 +53,11 @@ impl Sample {
         let root_fields = facts
             .root_fields
             .iter()
-            .map(|field| (field.name.clone(), SecretText::new(format!("{}sample", field.prefix))))
+            .map(|field| {
+                let key = manifest.example_key(&field.name);
+                let text = key.unwrap_or_else(|| format!("{}sample", field.prefix));
+                (field.name.clone(), SecretText::new(text))
+            })
             .collect();
         let now = Timestamp::from_secs(1_795_204_800);
         let part = |source: &Source| match source {
@@ -101,7 +105,9 @@ impl Sample {
 }
 
 fn create(manifest: &Manifest, sample: &Sample, cases: &mut Vec<Case>) -> Result<(), VendorFailure> {
-    let Some(table) = &manifest.create else { return Ok(()) };
+    let Some(table) = manifest.create.as_ref().filter(|table| table.sign.is_none()) else {
+        return Ok(());
+    };
     let drawn = SecretText::new("x".repeat(table.generate.as_ref().map_or(0, |generate| generate.length)));
     let (values, _) = sample.adapter.create_values(table, &sample.root, &sample.ask)?;
     let values = values.secret("generated", &drawn);
@@ -185,7 +191,7 @@ fn login(manifest: &Manifest, sample: &Sample, cases: &mut Vec<Case>) -> Result<
         encoding: table.encoding,
         body: table.body.as_ref(),
     };
-    let values = sample.root.values();
+    let values = sample.root.values().secret("assertion", &sample.login);
     let url = call.url(&sample.root, &values)?;
     if url.host() != sample.root.destination().base.host() {
         return Ok(());

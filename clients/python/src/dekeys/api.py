@@ -3017,6 +3017,7 @@ VendorView = TypedDict(
         'resale': str,
         'root_fields': list[str],
         'scopes': list[Scope],
+        'signed_here': bool,
         'state': str,
         'title': str,
         'vendor_expiry': bool,
