@@ -186,26 +186,12 @@ enum Keep {
 async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, keep: Keep) -> Result<Claimed, Error> {
     let now = app.now();
     let mut tx = app.store.begin().await?;
+    if let Some(before) = identified(app, &mut tx, offered).await? {
+        drop(tx);
+        return Ok(Claimed::Before(Box::new(before)));
+    }
     let (mut grant, created) = paid_for(app, &mut tx, context, order).await?;
-    let purchase = Purchase {
-        id: PurchaseId::new(now, app.random.as_ref()),
-        network: offered.network.clone(),
-        asset: offered.asset.clone(),
-        payer: offered.payer.clone(),
-        nonce: offered.nonce.clone(),
-        pay_to: offered.pay_to.clone(),
-        amount: offered.amount,
-        valid_before: offered.valid_before,
-        request: order.request,
-        payload: offered.payload.clone(),
-        state: PurchaseState::Claimed,
-        grant: grant.id,
-        transaction: None,
-        last_error: None,
-        next_at: Some(now.plus(CLAIM_LIFE)),
-        created: now,
-        settle_first: false,
-    };
+    let purchase = claimed(app, order, offered, &grant);
     let open = tx.purchases_open_of(&purchase.payer).await?;
     let stored = app.stored(purchase.clone())?;
     let mut purchase = match tx.claim_purchase(&stored).await? {
@@ -251,6 +237,9 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     let mut near = budget::paid(app, &mut tx, context, &order.deal, &purchase, spent).await?;
     purchase.settle_first = trust::settle_first(app, &mut tx, &order.deal, &purchase, &mut near).await?;
     tx.set_settle_first(purchase.id, purchase.settle_first).await?;
+    if let Some(id) = &offered.payment_id {
+        tx.keep_payment_id(&purchase.payer, id, purchase.id).await?;
+    }
     let stored = app.stored(grant.clone())?;
     match order.approved {
         Some(_) => tx.update_grant(&stored).await?,
@@ -261,6 +250,44 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     events.extend(near);
     let _none = tx.commit(&events, &[]).await?;
     Ok(Claimed::Ours(Box::new(purchase), Box::new(grant)))
+}
+
+/// The claim of an authorization for a grant.
+fn claimed(app: &App, order: &Order, offered: &Offered, grant: &Grant) -> Purchase {
+    let now = app.now();
+    Purchase {
+        id: PurchaseId::new(now, app.random.as_ref()),
+        network: offered.network.clone(),
+        asset: offered.asset.clone(),
+        payer: offered.payer.clone(),
+        nonce: offered.nonce.clone(),
+        pay_to: offered.pay_to.clone(),
+        amount: offered.amount,
+        valid_before: offered.valid_before,
+        request: order.request,
+        payload: offered.payload.clone(),
+        state: PurchaseState::Claimed,
+        grant: grant.id,
+        transaction: None,
+        last_error: None,
+        next_at: Some(now.plus(CLAIM_LIFE)),
+        created: now,
+        settle_first: false,
+    }
+}
+
+/// What the payer's `payment-identifier` stands for, if another authorization came with it before and did not come to
+/// nothing: whoever signs anew because an answer was lost must not pay twice.
+async fn identified(app: &App, tx: &mut Tx, offered: &Offered) -> Result<Option<Purchase>, Error> {
+    let Some(id) = &offered.payment_id else {
+        return Ok(None);
+    };
+    let Some(stored) = tx.purchase_by_payment_id(&offered.payer, id).await? else {
+        return Ok(None);
+    };
+    let before = authentic(app, stored)?;
+    let nothing = matches!(before.state, PurchaseState::Released | PurchaseState::Refused);
+    Ok(Some(before).filter(|before| !nothing && before.nonce != offered.nonce))
 }
 
 /// The payment as it was claimed, within a transaction: what raises the alarm outside of one is [`App::authentic`].

@@ -126,6 +126,20 @@ impl Tx {
             .await
     }
 
+    /// From now on a payer's `payment-identifier` stands for this purchase.
+    pub async fn keep_payment_id(&mut self, payer: &str, id: &str, purchase: PurchaseId) -> Result<(), StoreError> {
+        self.ask(
+            "INSERT INTO payment_ids (payer, payment_id, purchase) VALUES ($1, $2, $3) \
+             ON CONFLICT (payer, payment_id) DO UPDATE SET purchase = excluded.purchase",
+        )
+        .bind(payer)
+        .bind(id)
+        .bind(purchase)
+        .run()
+        .await?;
+        Ok(())
+    }
+
     /// Whether the money moves before the keys are made.
     pub async fn set_settle_first(&mut self, purchase: PurchaseId, first: bool) -> Result<(), StoreError> {
         self.ask("UPDATE purchases SET settle_first = $2 WHERE id = $1")
@@ -151,6 +165,21 @@ impl Tx {
 }
 
 impl ReadTx {
+    /// The purchase that a payer's `payment-identifier` stands for.
+    pub async fn purchase_by_payment_id(
+        &mut self,
+        payer: &str,
+        id: &str,
+    ) -> Result<Option<Stored<Purchase>>, StoreError> {
+        self.ask(select!(
+            "WHERE id = (SELECT purchase FROM payment_ids WHERE payer = $1 AND payment_id = $2)"
+        ))
+        .bind(payer)
+        .bind(id)
+        .one()
+        .await
+    }
+
     /// By id.
     pub async fn purchase(&mut self, id: PurchaseId) -> Result<Option<Stored<Purchase>>, StoreError> {
         self.ask(select!("WHERE id = $1")).bind(id).one().await

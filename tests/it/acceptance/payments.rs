@@ -83,6 +83,50 @@ async fn one_payment_sent_fifty_times_at_once_settles_once() {
     app.stop().await;
 }
 
+/// A client that lost the answer signs anew, and says by its id that it means the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_identifier_is_paid_once_whatever_is_signed_for_it() {
+    const ID: &str = "pay_7d5d747be160e280";
+    let app = TestApp::start().await;
+    let (wallet, body) = (Wallet::new(), wish(&app));
+    let asked = app.quote(&body).await;
+    let first = app.pay(&app.anyone(), &body, &wallet.sign_as(&asked, ID)).await;
+    assert_eq!(first.status, 201, "{}", first.json);
+    let again = app.pay(&app.anyone(), &body, &wallet.sign_as(&asked, ID)).await;
+    assert_eq!(
+        (again.status, again.text("/id")),
+        (200, first.text("/id")),
+        "{}",
+        again.json
+    );
+    assert_eq!(again.json.get("token"), None);
+    assert_eq!(balance(&app, &wallet), FULL - PRICE);
+    // For another request it is a conflict, and nothing is charged.
+    let mut other = body.clone();
+    other["ttl"] = json!("9m");
+    let seen = app
+        .pay(&app.anyone(), &other, &wallet.sign_as(&app.quote(&other).await, ID))
+        .await;
+    seen.is(409, "payment_conflict");
+    assert_eq!(balance(&app, &wallet), FULL - PRICE);
+    // Another payer's id is another's, and says nothing of the first.
+    let stranger = Wallet::new();
+    let seen = app.pay(&app.anyone(), &body, &stranger.sign_as(&asked, ID)).await;
+    assert_eq!(seen.status, 201, "{}", seen.json);
+    assert_ne!(seen.text("/id"), first.text("/id"));
+    // What came to nothing may be tried again by the same id.
+    app.rail_faults(Faults {
+        fail_settle: 1,
+        ..Faults::default()
+    });
+    let (poor, asked) = (Wallet::new(), app.quote(&body).await);
+    let refused = app.pay(&app.anyone(), &body, &poor.sign_as(&asked, ID)).await;
+    refused.is(402, "payment_invalid");
+    let seen = app.pay(&app.anyone(), &body, &poor.sign_as(&asked, ID)).await;
+    assert_eq!(seen.status, 201, "{}", seen.json);
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wallet_pays_no_more_than_it_may_and_has() {
     let text = priced("demo-readers", "echo:read", &[PRIM], "0.40")

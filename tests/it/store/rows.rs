@@ -848,6 +848,12 @@ pub(super) async fn a_payer_finds_what_it_paid_for(store: Store) {
     }
     let found = tx.paid_by_request(&wallet, paid.request).await.unwrap();
     assert_eq!(found.map(|row| row.unverified.id), Some(grant.id));
+    tx.keep_payment_id("0xabc", "pay_1", paid.id).await.unwrap();
+    let found = tx.purchase_by_payment_id("0xabc", "pay_1").await.unwrap();
+    assert_eq!(found.map(|row| row.unverified.id), Some(paid.id));
+    for (payer, id) in [("0xabd", "pay_1"), ("0xabc", "pay_2")] {
+        assert_eq!(tx.purchase_by_payment_id(payer, id).await.unwrap(), None);
+    }
     let other = tx.paid_by_request(&wallet, Digest::of(b"other")).await.unwrap();
     assert_eq!(other, None);
     let of_payer = GrantFilter {

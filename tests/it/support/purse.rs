@@ -23,6 +23,13 @@ impl Wallet {
         self.sign_at(required, SystemClock::default().now())
     }
 
+    /// The same with a `payment-identifier`.
+    pub(crate) fn sign_as(&self, required: &Value, id: &str) -> String {
+        let most = Money::new(10_000_000, Currency::Usdc);
+        let now = SystemClock::default().now();
+        payment::sign_exact(&self.0, required, most, Some(id), now, &OsRandom).unwrap()
+    }
+
     /// The same, by another clock than the machine's.
     pub(crate) fn sign_at(&self, required: &Value, now: Timestamp) -> String {
         let most = Money::new(10_000_000, Currency::Usdc);
