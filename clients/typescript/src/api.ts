@@ -1541,6 +1541,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was paid, sold and owed, summed; your own, or all of it for an operator
+         * @description Who: any enrolled principal, by signature or session.
+         */
+        get: operations["showUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the ledger agrees with payments and credit
+         * @description Who: an operator, by signature or session.
+         */
+        get: operations["checkLedger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/vendors": {
         parameters: {
             query?: never;
@@ -2103,6 +2143,21 @@ export interface components {
             /** @description The unified diff of the texts, three lines of context; empty when they are equal. */
             unified: string;
         };
+        /** @description What the ledger says, and what is on record elsewhere. */
+        Difference: {
+            /**
+             * Format: int64
+             * @description The ledger, in atomic units.
+             */
+            ledger: number;
+            /** @description Of what: `received`, `owed` or `marks`. */
+            of: string;
+            /**
+             * Format: int64
+             * @description The purchases, or the credits.
+             */
+            records: number;
+        };
         Digest: string;
         /** @description What is said of this server at the address where x402 crawlers look. */
         Directory: {
@@ -2553,6 +2608,32 @@ export interface components {
             /** @description The vendor. */
             vendor: components["schemas"]["Name"];
         };
+        /** @description Whether the ledger agrees with what it tells of. */
+        LedgerCheck: {
+            /** @description Whether all of it agrees. */
+            agrees: boolean;
+            /** @description What does not agree. */
+            differences: components["schemas"]["Difference"][];
+            /**
+             * Format: int64
+             * @description How many entries there are; each has its mark.
+             */
+            entries: number;
+            /** @description Whether this instance is live. */
+            livemode: boolean;
+            /** @description Always `ledger_check`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description What is owed to payers, in atomic units.
+             */
+            owed: number;
+            /**
+             * Format: int64
+             * @description What was received, in atomic units: what the chain must say too.
+             */
+            received: number;
+        };
         /** @description How a check ended. */
         Level: "ok" | "warn" | "fail";
         /** @description A page of a list. */
@@ -2820,8 +2901,13 @@ export interface components {
              * @description Its version.
              */
             policy_version: number;
-            /** @description Per grant item; absent when it is free. */
+            /**
+             * @description What a grant of it costs for its longest life and with its most resolves, which is what a request gets that says
+             *     nothing of them; absent when it is free.
+             */
             price?: components["schemas"]["Money"] | null;
+            /** @description What that is made of; absent when it is free. */
+            prices?: components["schemas"]["PriceParts"] | null;
             /** @description Prims that may receive a key under it. */
             prims: components["schemas"]["Name"][];
             /** @description What to ask for. */
@@ -2991,6 +3077,17 @@ export interface components {
              * @description The version.
              */
             version: number;
+        };
+        /** @description The prices of one offer. */
+        PriceParts: {
+            /** @description For each grant item. */
+            amount?: components["schemas"]["Money"] | null;
+            /** @description For each minute that is asked for and begun. */
+            per_minute?: components["schemas"]["Money"] | null;
+            /** @description For each resolve that is asked for. */
+            per_resolve?: components["schemas"]["Money"] | null;
+            /** @description For this scope, beside it. */
+            scope?: components["schemas"]["Money"] | null;
         };
         PrincipalId: string;
         /** @description What a principal is. */
@@ -3637,6 +3734,50 @@ export interface components {
             name: string;
             /** @description The vendor's id of it. */
             vendor_key_id: string;
+        };
+        /** @description Sums of the ledger. */
+        Usage: {
+            /** @description By what it is summed. */
+            by: components["schemas"]["UsageBy"];
+            /** @description One for each key, in the order of keys. */
+            data: components["schemas"]["UsageRow"][];
+            /** @description Whether this instance is live. */
+            livemode: boolean;
+            /** @description Always `usage`. */
+            object: string;
+        };
+        /** @description Which usage. */
+        UsageAsk: {
+            /** @description By what it is summed; `day` if absent. */
+            by?: components["schemas"]["UsageBy"] | null;
+            /** @description From here on. */
+            since?: components["schemas"]["Timestamp"] | null;
+            /** @description Before. */
+            until?: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description By what usage is summed. */
+        UsageBy: "day" | "principal" | "grant" | "wallet" | "vendor" | "lease";
+        /** @description The sums of one key. */
+        UsageRow: {
+            /** @description The day (`2026-12-01`), id, wallet or name. */
+            key: string;
+            /** @description What became owed to payers. Less what was taken of it, this is what is owed. */
+            owed: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description How many payments settled.
+             */
+            payments: number;
+            /** @description What they moved. */
+            received: components["schemas"]["Money"];
+            /** @description What of it became grants. */
+            redeemed: components["schemas"]["Money"];
+            /** @description What was sold, for payments and for credit; without what came to nothing. */
+            sold: components["schemas"]["Money"];
+            /** @description What the chain took back of it. */
+            taken_back: components["schemas"]["Money"];
+            /** @description What keys may cost at their vendors, by the caps that these keep. */
+            vendor_cost: components["schemas"]["Money"];
         };
         /** @description Whether a connected vendor answers as it should. */
         VendorTest: {
@@ -13407,6 +13548,230 @@ export interface operations {
             };
             /** @description rate_limited */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    showUsage: {
+        parameters: {
+            query?: {
+                by?: components["schemas"]["UsageBy"] | null;
+                since?: components["schemas"]["Timestamp"] | null;
+                until?: components["schemas"]["Timestamp"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was paid, sold and owed, summed; your own, or all of it for an operator */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description vault_sealed, reconciling, overloaded */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    checkLedger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whether the ledger agrees with payments and credit */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerCheck"];
+                };
+            };
+            /** @description invalid_json, unknown_field, unknown_parameter */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_token, signature_invalid, clock_skew, signature_required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_timeout */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported_media_type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -62,6 +62,25 @@ Where a delivery stands.
 """
 
 
+class Difference(TypedDict):
+    """
+    What the ledger says, and what is on record elsewhere.
+    """
+
+    ledger: int
+    """
+    The ledger, in atomic units.
+    """
+    of: str
+    """
+    Of what: `received`, `owed` or `marks`.
+    """
+    records: int
+    """
+    The purchases, or the credits.
+    """
+
+
 Digest: TypeAlias = str
 
 
@@ -348,6 +367,41 @@ class KeySet(TypedDict):
 LeaseId: TypeAlias = str
 
 
+class LedgerCheck(TypedDict):
+    """
+    Whether the ledger agrees with what it tells of.
+    """
+
+    agrees: bool
+    """
+    Whether all of it agrees.
+    """
+    differences: list[Difference]
+    """
+    What does not agree.
+    """
+    entries: int
+    """
+    How many entries there are; each has its mark.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    object: str
+    """
+    Always `ledger_check`.
+    """
+    owed: int
+    """
+    What is owed to payers, in atomic units.
+    """
+    received: int
+    """
+    What was received, in atomic units: what the chain must say too.
+    """
+
+
 Level: TypeAlias = Literal['ok', 'warn', 'fail']
 """
 How a check ended.
@@ -475,6 +529,29 @@ PolicyState: TypeAlias = Literal['active', 'replaced']
 """
 Where a version stands. A version that waits for approval exists only in its approval request.
 """
+
+
+class PriceParts(TypedDict):
+    """
+    The prices of one offer.
+    """
+
+    amount: NotRequired[Money | None]
+    """
+    For each grant item.
+    """
+    per_minute: NotRequired[Money | None]
+    """
+    For each minute that is asked for and begun.
+    """
+    per_resolve: NotRequired[Money | None]
+    """
+    For each resolve that is asked for.
+    """
+    scope: NotRequired[Money | None]
+    """
+    For this scope, beside it.
+    """
 
 
 PrincipalId: TypeAlias = str
@@ -918,6 +995,51 @@ class UnknownKey(TypedDict):
     vendor_key_id: str
     """
     The vendor's id of it.
+    """
+
+
+UsageBy: TypeAlias = Literal['day', 'principal', 'grant', 'wallet', 'vendor', 'lease']
+"""
+By what usage is summed.
+"""
+
+
+class UsageRow(TypedDict):
+    """
+    The sums of one key.
+    """
+
+    key: str
+    """
+    The day (`2026-12-01`), id, wallet or name.
+    """
+    owed: Money
+    """
+    What became owed to payers. Less what was taken of it, this is what is owed.
+    """
+    payments: int
+    """
+    How many payments settled.
+    """
+    received: Money
+    """
+    What they moved.
+    """
+    redeemed: Money
+    """
+    What of it became grants.
+    """
+    sold: Money
+    """
+    What was sold, for payments and for credit; without what came to nothing.
+    """
+    taken_back: Money
+    """
+    What the chain took back of it.
+    """
+    vendor_cost: Money
+    """
+    What keys may cost at their vendors, by the caps that these keep.
     """
 
 
@@ -2140,7 +2262,12 @@ class Offer(TypedDict):
     """
     price: NotRequired[Money | None]
     """
-    Per grant item; absent when it is free.
+    What a grant of it costs for its longest life and with its most resolves, which is what a request gets that says
+    nothing of them; absent when it is free.
+    """
+    prices: NotRequired[PriceParts | None]
+    """
+    What that is made of; absent when it is free.
     """
     prims: list[Name]
     """
@@ -2998,6 +3125,48 @@ class Status(TypedDict):
     version: str
     """
     The version of dekeys.
+    """
+
+
+class Usage(TypedDict):
+    """
+    Sums of the ledger.
+    """
+
+    by: UsageBy
+    """
+    By what it is summed.
+    """
+    data: list[UsageRow]
+    """
+    One for each key, in the order of keys.
+    """
+    livemode: bool
+    """
+    Whether this instance is live.
+    """
+    object: str
+    """
+    Always `usage`.
+    """
+
+
+class UsageAsk(TypedDict, closed=True):
+    """
+    Which usage.
+    """
+
+    by: NotRequired[UsageBy | None]
+    """
+    By what it is summed; `day` if absent.
+    """
+    since: NotRequired[Timestamp | None]
+    """
+    From here on.
+    """
+    until: NotRequired[Timestamp | None]
+    """
+    Before.
     """
 
 
