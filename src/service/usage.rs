@@ -18,6 +18,9 @@ use crate::store::ledger::{By, EntryFilter, Sum};
 /// How many entries are read at once.
 const PAGE: i64 = 1_000;
 
+/// The most sums of one answer: what is left out would be missed in the total.
+const MOST: i64 = 100_000;
+
 /// By what usage is summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -116,7 +119,7 @@ pub struct Difference {
 /// Usage: an operator sees all, everybody else what is their own.
 ///
 /// # Errors
-/// [`Error::SignatureRequired`] for who is unknown; the store's.
+/// [`Error::SignatureRequired`] for who is unknown; [`Error::Invalid`] for more than one answer holds; the store's.
 pub async fn usage(app: &App, context: &Context, ask: &UsageAsk) -> Result<Usage, Error> {
     let principal = match &context.caller {
         Caller::Principal(principal) if principal.kind == PrincipalKind::Operator => None,
@@ -130,7 +133,13 @@ pub async fn usage(app: &App, context: &Context, ask: &UsageAsk) -> Result<Usage
     };
     let by = ask.by.unwrap_or_default();
     let mut tx = app.store.read().await?;
-    let sums = tx.sums(by.of_store(), filter).await?;
+    let sums = tx.sums(by.of_store(), filter, MOST.saturating_add(1)).await?;
+    if i64::try_from(sums.len()).is_ok_and(|count| count > MOST) {
+        return Err(Error::invalid(
+            "/since",
+            "these are too many sums for one answer; narrow the time",
+        ));
+    }
     let mut data: Vec<UsageRow> = Vec::new();
     for sum in sums {
         if data.last().is_none_or(|row| row.key != sum.key) {

@@ -108,8 +108,8 @@ impl ReadTx {
         .await
     }
 
-    /// What moved between accounts, for each key, in the order of keys.
-    pub async fn sums(&mut self, by: By, filter: EntryFilter) -> Result<Vec<Sum>, StoreError> {
+    /// What moved between accounts, for each key, in the order of keys; at most `limit` of them.
+    pub async fn sums(&mut self, by: By, filter: EntryFilter, limit: i64) -> Result<Vec<Sum>, StoreError> {
         let text = match by {
             By::Day => sums!("CAST(created / 86400000 AS TEXT)"),
             By::Principal => sums!("principal"),
@@ -122,7 +122,7 @@ impl ReadTx {
             .filter(" AND created >= ", filter.since)
             .filter(" AND created < ", filter.until)
             .filter(" AND principal = ", filter.principal)
-            .filter(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ", Some(100_000_i64))
+            .filter(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ", Some(limit))
             .all()
             .await
     }

@@ -120,6 +120,9 @@ async fn a_quote_and_a_receipt_are_signed_as_offer_receipt_has_them() {
     assert!((240..=300).contains(&left), "{left}");
     let paid = app.pay(&app.anyone(), &body, &wallet.sign(&required)).await;
     assert_eq!(paid.status, 201, "{}", paid.json);
+    for answer in [&asked, &paid] {
+        assert_eq!(answer.headers["cache-control"], "no-store");
+    }
     let told = response(&paid);
     let receipt = opened(
         told["extensions"]["offer-receipt"]["info"]["receipt"]["signature"]

@@ -774,7 +774,7 @@ pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
     assert_eq!(first, entries[..3]);
     assert_eq!(tx.entries(Some(first[2].unverified.id), 3).await.unwrap(), entries[3..]);
     let all = EntryFilter::default();
-    let sums = tx.sums(By::Wallet, all).await.unwrap();
+    let sums = tx.sums(By::Wallet, all, 9).await.unwrap();
     let told: Vec<_> = sums
         .iter()
         .map(|sum| (sum.debit, sum.credit, sum.entries, sum.amount))
@@ -794,17 +794,18 @@ pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
         (By::Vendor, 1),
         (By::Lease, 0),
     ] {
-        let sums = tx.sums(by, all).await.unwrap();
+        let sums = tx.sums(by, all, 9).await.unwrap();
         let mut found: Vec<String> = sums.into_iter().map(|sum| sum.key).collect();
         found.dedup();
         assert_eq!(found.len(), keys, "{by:?}");
     }
+    assert_eq!(tx.sums(By::Grant, all, 3).await.unwrap().len(), 3);
     let some = EntryFilter {
         principal: Some(one),
         since: Some(NOW.plus(Ttl::from_mins(60))),
         until: Some(NOW.plus(Ttl::from_mins(49 * 60))),
     };
-    let sums = tx.sums(By::Principal, some).await.unwrap();
+    let sums = tx.sums(By::Principal, some, 9).await.unwrap();
     assert_eq!(sums.iter().map(|sum| sum.amount).collect::<Vec<_>>(), [30_000]);
     drop(tx);
     let mut tx = store.begin().await.unwrap();
