@@ -20,6 +20,7 @@ pub(crate) mod jwt;
 pub(crate) mod login;
 pub(crate) mod made;
 mod manifest;
+mod pace;
 mod pages;
 mod present;
 pub(crate) mod private_key;

@@ -146,7 +146,7 @@ impl Breakers {
             open: None,
         });
         match outcome {
-            Some(failure) if failure.class == FailureClass::Refused => Turn::Same,
+            Some(failure) if !was_asked(failure) => Turn::Same,
             Some(failure) if is_trouble(failure) => breaker.failed(failure, now, random),
             _ => breaker.answered(),
         }
@@ -219,6 +219,15 @@ impl Breaker {
     }
 }
 
+/// Whether the vendor was asked at all: dekeys itself refuses some calls, and keeps a pace that no answer asked for.
+const fn was_asked(failure: &VendorFailure) -> bool {
+    match failure.class {
+        FailureClass::Refused => false,
+        FailureClass::RateLimited => failure.status.is_some(),
+        _ => true,
+    }
+}
+
 /// Whether the vendor, rather than what was asked of it, is the trouble.
 const fn is_trouble(failure: &VendorFailure) -> bool {
     matches!(
@@ -278,6 +287,24 @@ mod tests {
 
         fn answers(&self, now: Timestamp) -> Turn {
             self.breakers.learn(self.root, &self.vendor, None, now, &self.random)
+        }
+    }
+
+    #[test]
+    fn a_pace_that_dekeys_keeps_itself_tells_nothing_about_the_vendor() {
+        let scene = Scene::new();
+        let own = VendorFailure {
+            class: FailureClass::RateLimited,
+            created: Existence::No,
+            status: None,
+            retry_after: Some(Ttl::from_mins(60)),
+            words: "so many were made".to_owned(),
+        };
+        for _ in 0..20 {
+            let learned = scene
+                .breakers
+                .learn(scene.root, &scene.vendor, Some(&own), START, &scene.random);
+            assert_eq!(learned, Turn::Same);
         }
     }
 

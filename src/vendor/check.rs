@@ -41,6 +41,13 @@ fn vendor(manifest: &Manifest, reader: &mut Reader<'_>) {
         let message = "evidence above `draft` needs `evidence_source` and `evidence_date`";
         reader.wrong("/vendor/evidence", message, None);
     }
+    if manifest.limits.per_minute == Some(0) {
+        reader.wrong(
+            "/limits/per_minute",
+            "a vendor that lets no key be made has no `[create]`",
+            None,
+        );
+    }
     if manifest.scopes.is_empty() {
         reader.wrong("/scopes", "at least one scope must be offered", None);
     }

@@ -43,6 +43,7 @@ impl Declared {
         if let Some(drawn) = &drawn {
             values = values.secret("generated", drawn);
         }
+        self.paced(root).await?;
         let login = self.login(egress, root).await?;
         let proof = Proof::Root(login.as_deref());
         let mut outgoing = self.request(&Call::from(table), root, proof, &values)?;

@@ -13,6 +13,7 @@ use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{self, Call};
 use super::inject::authorize_login;
 use super::jwt::Assertion;
+use super::pace::Pace;
 use super::tables::{As, Auth, Encoding, Verb};
 use super::template::{Text, Tree};
 use super::words::Pointer;
@@ -27,11 +28,12 @@ const MARGIN: Ttl = Ttl::from_secs(30);
 /// However long a vendor says that a token holds, it is asked anew after this time.
 const LONGEST: Ttl = Ttl::from_secs(3600);
 
-/// Tokens of root credentials, in memory only. Cheap to clone; clones share.
+/// Tokens of root credentials and how fast each makes keys, in memory only. Cheap to clone; clones share.
 #[derive(Clone)]
 pub struct Logins {
     clock: Arc<dyn Clock>,
     kept: Arc<Mutex<HashMap<Digest, Kept>>>,
+    pub(super) pace: Arc<Pace>,
 }
 
 struct Kept {
@@ -80,12 +82,17 @@ impl Logins {
         Self {
             clock,
             kept: Arc::default(),
+            pace: Arc::default(),
         }
     }
 
     /// Forgets all tokens: when the vault is sealed.
     pub fn clear(&self) {
         self.kept.lock().clear();
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn get(&self, key: Digest) -> Option<Arc<SecretText>> {

@@ -575,7 +575,7 @@ fn everything_wrong_with_a_manifest_is_shown_at_once_with_its_place() {
         ("title = \"Demo vendor\"", "titel = \"Demo vendor\""),
         ("path = \"/keys/${id}\"\nok", "pth = \"/keys/${id}\"\nokk"),
         ("resale = \"allowed\"", "resale = \"alowed\""),
-        ("per_minute = 600", "per_minute = \"many\"\nper_day = 3"),
+        ("per_minute = 60000", "per_minute = \"many\"\nper_day = 3"),
         ("[rotate]", "[rotat]"),
     ]);
     let errors = Manifest::parse(&text, "demo.toml").unwrap_err();

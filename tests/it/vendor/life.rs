@@ -7,7 +7,9 @@ use dekeys::base::random::OsRandom;
 use dekeys::base::secret::SecretText;
 use dekeys::base::time::{SystemClock, Ttl};
 use dekeys::mock::{Fault, MockOptions, MockVendor};
-use dekeys::vendor::{Adapter, Alive, Created, Logins, Manifest, RootSecret, fields, pack_root, shipped};
+use dekeys::vendor::{
+    Adapter, Alive, Created, Existence, FailureClass, Logins, Manifest, RootSecret, fields, pack_root, shipped,
+};
 
 use super::ask;
 
@@ -312,4 +314,29 @@ ok = [202]
     live(&vendor).await;
     let polls = vendor.mock.calls().into_iter().filter(|call| call.op == "poll").count();
     assert_eq!(polls, 1);
+}
+
+#[tokio::test]
+async fn no_more_keys_are_made_in_a_minute_than_the_vendor_lets_be_made() {
+    let text = super::changed(&[("per_minute = 60000", "per_minute = 2")]);
+    let vendor = start(&text, "demo.toml").await;
+    let make = async |name: &str| {
+        let wanted = ask(name, Ttl::from_mins(5));
+        let (egress, root) = (&vendor.egress, &vendor.root);
+        let made = vendor
+            .adapter
+            .create(egress, root, &wanted, &OsRandom, super::unheard)
+            .await;
+        made.map(|made| made.vendor_key_id)
+    };
+    assert!(make("dk-abcdefgh-0123456789-1").await.is_ok() && make("dk-abcdefgh-0123456789-2").await.is_ok());
+    let refused = make("dk-abcdefgh-0123456789-3").await.unwrap_err();
+    assert_eq!((refused.class, refused.status), (FailureClass::RateLimited, None));
+    assert_eq!(refused.created, Existence::No);
+    let wait = refused.retry_after.unwrap();
+    assert!(wait > Ttl::from_secs(5) && wait <= Ttl::from_secs(60), "{wait}");
+    let creations = vendor.mock.calls().into_iter().filter(|call| call.op == "create");
+    assert_eq!(creations.count(), 2, "the third was never sent");
+    let listed = vendor.adapter.list(&vendor.egress, &vendor.root, "dk-").await.unwrap();
+    assert_eq!(listed.len(), 2, "other calls go on");
 }
