@@ -68,7 +68,7 @@ pub enum OrphanState {
     Revoking,
     /// Told to people, who decide. dekeys does not touch it.
     Reported,
-    /// The vendor does not have it any more.
+    /// The vendor does not have it any more, as far as it tells. Should it list it again, it is an orphan anew.
     Gone,
     /// Somebody said that it is to stay.
     Dismissed,
@@ -134,7 +134,7 @@ pub struct Orphan {
     pub reason: Reason,
     /// Where it stands.
     pub state: OrphanState,
-    /// Tries to end it.
+    /// Tries to end it; 0 again when a list did not show it any more.
     pub attempt: i64,
     /// When it is tried next; `None` unless it is to be ended.
     pub next_at: Option<Timestamp>,

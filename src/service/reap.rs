@@ -39,6 +39,9 @@ const LONGEST_WAIT: Ttl = Ttl::from_mins(60);
 /// A vendor may list a key for a while after it said that it is dead.
 const LAG: Ttl = Ttl::from_mins(1);
 
+/// What is told of an orphan that nobody here ended.
+const UNSEEN: &str = "credential.orphan_gone";
+
 /// Names looked up at a time.
 const CHUNK: usize = 500;
 
@@ -165,7 +168,7 @@ async fn settle(app: &App, connected: &Connected, listed: Vec<Found>, named: boo
             orphan.seen = now;
             tx.update_orphan(&orphan).await?;
         } else {
-            events.push(gone(app, &mut tx, orphan, "credential.orphan_gone").await?);
+            events.push(gone(app, &mut tx, unseen(orphan), UNSEEN).await?);
         }
     }
     let _none = tx.commit(&events, &[]).await?;
@@ -345,7 +348,7 @@ pub async fn end(app: &App, id: OrphanId) -> Result<(), Error> {
             Err(failure) => return not_yet(app, orphan, failure.words, failure.retry_after).await,
         };
         if !found.iter().any(|found| found.vendor_key_id == orphan.vendor_key_id) {
-            return ended(app, orphan, "credential.orphan_gone").await;
+            return ended(app, unseen(orphan), UNSEEN).await;
         }
     }
     let revoked = adapter.revoke(&app.egress, &root, &orphan.vendor_key_id, None);
@@ -412,6 +415,11 @@ async fn ended(app: &App, orphan: Orphan, kind: &'static str) -> Result<(), Erro
     let _none = tx.commit(&[event], &[]).await?;
     app.announce_work();
     Ok(())
+}
+
+/// Gone as far as a list tells, and lists may lag: should the vendor list it again, it is taken up anew.
+fn unseen(orphan: Orphan) -> Orphan {
+    Orphan { attempt: 0, ..orphan }
 }
 
 /// The vendor does not have it any more. A credential that was in doubt because of it is looked at again.

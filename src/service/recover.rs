@@ -94,14 +94,16 @@ async fn probe(app: &App, id: CredentialId) -> Result<(), Error> {
     }
     let connected = app.root(row.root).await?;
     let adapter = Adapter::of(&connected.manifest, app.logins());
+    // Before it is asked: what arrives while the vendor answers is not in the answer.
+    let under_way = row.created.plus(UNDER_WAY) > app.now();
     match search::search(app, &row, &adapter, &root).await? {
         Ok(Sought::Keys(found)) => settle(app, row, CredentialState::Revoking, found).await,
         Ok(Sought::Never) => settle(app, row, CredentialState::Failed, Vec::new()).await,
-        Ok(Sought::Nothing) if row.attempt > SEARCHES && row.created.plus(UNDER_WAY) <= app.now() => {
+        Ok(Sought::Nothing) if row.attempt > SEARCHES && !under_way => {
             settle(app, row, CredentialState::Failed, Vec::new()).await
         }
         Ok(Sought::Nothing) => later(app, row, None, LAG).await,
-        Ok(Sought::Appeared(_)) if row.created.plus(UNDER_WAY) > app.now() => later(app, row, None, LAG).await,
+        Ok(Sought::Appeared(_)) if under_way => later(app, row, None, LAG).await,
         Ok(Sought::Appeared(ids)) => in_doubt(app, row, ids).await,
         Ok(Sought::Wait(wait)) => {
             let row = Credential {

@@ -75,10 +75,15 @@ pub struct Making {
 }
 
 impl Tx {
-    /// Keeps an orphan; one that is known already is only seen again. Answers whether it is new.
+    /// Keeps an orphan; one that is known already is only seen again. What counted as gone and is listed again is taken
+    /// up anew: always when nobody ended it, since a list may lag, and once more when the vendor said that it was ended,
+    /// since some vendors go on listing dead keys. Answers whether there is news.
     pub async fn keep_orphan(&mut self, orphan: &Orphan) -> Result<bool, StoreError> {
         let known = self
-            .ask("UPDATE orphans SET seen = $3 WHERE vendor = $1 AND vendor_key_id = $2")
+            .ask(
+                "UPDATE orphans SET seen = $3 WHERE vendor = $1 AND vendor_key_id = $2 \
+                 AND NOT (state = 'gone' AND (attempt = 0 OR reason <> 'still_listed'))",
+            )
             .bind(&orphan.vendor)
             .bind(&orphan.vendor_key_id)
             .bind(orphan.seen)
@@ -86,6 +91,22 @@ impl Tx {
             .await?;
         if known > 0 {
             return Ok(false);
+        }
+        let back = self
+            .ask(
+                "UPDATE orphans SET reason = CASE WHEN attempt = 0 THEN $3 ELSE 'still_listed' END, state = $4, \
+                 attempt = 0, next_at = $5, seen = $6 WHERE vendor = $1 AND vendor_key_id = $2",
+            )
+            .bind(&orphan.vendor)
+            .bind(&orphan.vendor_key_id)
+            .bind(orphan.reason.as_str())
+            .bind(orphan.state.as_str())
+            .bind(orphan.next_at)
+            .bind(orphan.seen)
+            .run()
+            .await?;
+        if back > 0 {
+            return Ok(true);
         }
         self.ask(
             "INSERT INTO orphans (id, vendor, root, vendor_key_id, name, credential, reason, state, attempt, next_at, \

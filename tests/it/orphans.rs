@@ -47,6 +47,7 @@ on_each! {
     a_key_that_nothing_here_meant_to_make_is_reported_and_left
     people_decide_about_what_was_reported
     a_second_key_of_one_intent_is_ended_and_the_first_lives_on
+    a_key_that_a_list_hid_for_a_while_is_ended_when_it_shows_again
 }
 
 /// An instance that compares its vendor's list every second.
@@ -189,6 +190,49 @@ async fn a_second_key_of_one_intent_is_ended_and_the_first_lives_on(app: &TestAp
     .await;
     assert_eq!(credentials(app).await[0]["state"], json!("active"));
     assert_eq!(app.events("credential.answered").await.len(), 1);
+}
+
+async fn a_key_that_a_list_hid_for_a_while_is_ended_when_it_shows_again(app: &TestApp) {
+    let fault = |op: &str| Fault {
+        op: op.to_owned(),
+        ..Fault::default()
+    };
+    let vendor = &app.stage.vendor;
+    vendor.fault(Fault {
+        twice: true,
+        count: Some(1),
+        ..fault("create")
+    });
+    vendor.fault(Fault {
+        status: Some(503),
+        ..fault("revoke")
+    });
+    let bought = app.buy(json!({ "reference": READ })).await;
+    let key = app.key_of(&bought).await;
+    until("the second key to be found", async || {
+        (!orphans(app, Some("revoking")).await.is_empty()).then_some(())
+    })
+    .await;
+    vendor.fault(Fault {
+        blind: true,
+        ..fault("list")
+    });
+    until("the list to hide it", async || {
+        (!orphans(app, Some("gone")).await.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(vendor.live_keys().len(), 2);
+    vendor.clear_faults();
+    until("its end", async || {
+        let live = vendor.live_keys();
+        (live.len() == 1 && live[0].secret == key).then_some(())
+    })
+    .await;
+    until("its record", async || {
+        (app.events("credential.orphan_revoked").await.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.events("credential.orphan_found").await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

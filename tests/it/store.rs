@@ -80,7 +80,7 @@ conformance! {
         shared_keys_are_found_by_their_leases
         keys_that_are_not_dead_are_handed_over;
     orphans:
-        an_orphan_is_kept_once_and_stays_gone
+        an_orphan_is_kept_once
         a_listed_key_is_claimed_by_name_or_id_of_its_incarnation
         comparisons_are_taken_by_one_instance_at_a_time
         a_key_without_a_name_has_its_turn
