@@ -268,10 +268,11 @@ pub(super) fn probed(reading: &Reading, key: &MockKey) -> Reply {
     json(status.unwrap_or_default(), &body)
 }
 
-/// The reply of a route of `[mock]`, when the key's scopes allow it.
-pub(super) fn routed(reading: &Reading, index: usize, key: &MockKey, stream: bool) -> Reply {
-    let Some(route) = reading.manifest.mock.routes.get(index) else {
-        return json(StatusCode::NOT_FOUND, &error("no such path"));
+/// The reply of a route of `[mock]`, when the key's scopes allow it. What the proxy's rules alone let through has no
+/// answer of its own.
+pub(super) fn routed(reading: &Reading, index: Option<usize>, key: &MockKey, stream: bool) -> Reply {
+    let Some(route) = index.and_then(|index| reading.manifest.mock.routes.get(index)) else {
+        return json(StatusCode::OK, &json!({}));
     };
     let word = route
         .scope

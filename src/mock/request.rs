@@ -18,7 +18,7 @@ use crate::vendor::tables::{
     As, Auth, CreateTable, Encoding, ExpiryUnit, Idempotency, RenewTable, RootRotateTable, Verb,
 };
 use crate::vendor::template::{Piece, Text, Tree};
-use crate::vendor::{Manifest, RootSecret, expiry, inject, pack_root};
+use crate::vendor::{Manifest, RootSecret, expiry, inject, pack_root, route};
 
 /// What a manifest says about requests.
 pub(super) struct Reading {
@@ -64,7 +64,8 @@ pub(super) enum Asked {
         status: u16,
     },
     Route {
-        index: usize,
+        /// Of `[mock]`; none where the proxy's rules alone let the request through.
+        index: Option<usize>,
         which: Which,
         stream: bool,
     },
@@ -358,10 +359,12 @@ impl Reading {
     }
 
     fn routed(&self, seen: &Seen<'_>) -> Option<Asked> {
-        let routes = self.manifest.mock.routes.iter();
+        let mut routes = self.manifest.mock.routes.iter();
         let index = routes
-            .clone()
-            .position(|route| same(route.method, &seen.parts.method) && self.at(&route.path, seen.path).is_some())?;
+            .position(|route| same(route.method, &seen.parts.method) && self.at(&route.path, seen.path).is_some());
+        if index.is_none() && route(&self.manifest, seen.parts.method.as_str(), seen.path).is_err() {
+            return None;
+        }
         let body = serde_json::from_slice::<Value>(seen.body).unwrap_or_default();
         let stream = body.get("stream") == Some(&Value::Bool(true));
         presented(seen).map(|which| Asked::Route { index, which, stream })

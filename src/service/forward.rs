@@ -213,7 +213,8 @@ fn ask(app: &App, context: &Context, passage: &Passage, wanted: &Wanted<'_>, rou
     let grant = &passage.grant;
     let lease_until = match passage.key {
         ForwardKey::Pool(_) => now.plus(passage.life),
-        _ => grant.expires,
+        ForwardKey::Root => grant.expires,
+        ForwardKey::Grant => passage.connected.manifest.ends_by(now, grant.expires),
     };
     let new_credential = CredentialId::new(now, app.random.as_ref());
     ResolveAsk {

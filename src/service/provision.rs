@@ -89,7 +89,7 @@ pub async fn intents(app: &App, grant: &Grant, lives: &[Ttl]) -> Result<Vec<(Cre
             attempt: 1,
             vendor_key_id: None,
             vendor_expires: None,
-            expires: grant.expires.min(until),
+            expires: connected.manifest.ends_by(now, grant.expires.min(until)),
             next_at: Some(now.plus(DEADLINE)),
             first_failed: None,
             last_error: None,

@@ -175,7 +175,10 @@ fn ask(
         now,
         grant_expires: decision.grant.expires,
         max_resolves: decision.grant.max_resolves,
-        lease_until: decision.grant.expires.min(now.plus(max_lease)),
+        lease_until: decision
+            .connected
+            .manifest
+            .ends_by(now, decision.grant.expires.min(now.plus(max_lease))),
         rate: decision.policy.limits.rate,
         live_leases: decision.policy.limits.live_leases,
         known: item.known.map(|known| (known.lease_id, known.version)),

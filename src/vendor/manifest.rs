@@ -18,7 +18,7 @@ use super::tables::{
 use super::template::Text;
 use crate::base::canonical::Digest;
 use crate::base::pattern::Patterns;
-use crate::base::time::Ttl;
+use crate::base::time::{Timestamp, Ttl};
 use crate::model::scope::{Name, Scope};
 
 /// A manifest that was read and found consistent.
@@ -83,6 +83,13 @@ impl Manifest {
     /// The digest of the text.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// When a key that is made now and wanted until then is to end: no later than the vendor lets keys live.
+    #[must_use]
+    pub fn ends_by(&self, now: Timestamp, wanted: Timestamp) -> Timestamp {
+        let longest = self.expiry.max_s.map(|max_s| now.plus(Ttl::from_secs(max_s)));
+        longest.map_or(wanted, |longest| longest.min(wanted))
     }
 
     /// Whether keys are paid for before they are made: where the manifest says so, where a key cannot be ended, and

@@ -6,6 +6,7 @@ mod cost;
 mod life;
 mod openrouter;
 mod signed;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
