@@ -55,6 +55,10 @@ schema:
 crash ROUNDS="30":
     DEKEYS_CRASH_ROUNDS={{ROUNDS}} cargo test --locked --test crash
 
+# Searches the models of the state machines deeply: minutes.
+model:
+    cargo test --release --no-default-features --test model -- --include-ignored --nocapture
+
 # All that CI runs: needs root, Debian, Node, and the network for what it installs.
 ci:
     .ci/run
