@@ -107,6 +107,8 @@ pub(crate) struct Player {
     countdown: Option<Arc<Countdown>>,
     /// What is brief may be over before it is used.
     brief: bool,
+    /// The server lives on while what it needs fails: it may say so.
+    rough: bool,
 }
 
 /// A grant in the hands of its buyer.
@@ -126,7 +128,13 @@ impl Player {
             seen: Arc::clone(seen),
             countdown: None,
             brief: false,
+            rough: false,
         }
+    }
+
+    /// The same where what the server needs may fail.
+    pub(crate) fn in_trouble(self) -> Self {
+        Self { rough: true, ..self }
     }
 
     /// The same, whose answers are counted, and what it has may be over before it is used if it is `brief`.
@@ -149,7 +157,8 @@ impl Player {
         while self.life(random.as_ref()).await.is_ok() {}
     }
 
-    async fn life(&self, random: &dyn Random) -> Result<(), Gone> {
+    /// One grant from its purchase to its end.
+    pub(crate) async fn life(&self, random: &dyn Random) -> Result<(), Gone> {
         let bought = if below(random, 4) == 0 {
             self.be_given(None).await?
         } else {
@@ -180,6 +189,10 @@ impl Player {
             .anyone
             .send_any(&Request::post(&["v1", "grants"]).json(&body))
             .await?;
+        if self.rough && asked.status != 402 {
+            self.not_odd("sign", &asked);
+            return Err(Gone);
+        }
         let required = asked.header(payment::PAYMENT_REQUIRED).unwrap_or_default();
         let required: Value =
             serde_json::from_slice(&data_encoding::BASE64.decode(required.as_bytes()).unwrap()).unwrap();
@@ -201,9 +214,12 @@ impl Player {
         note(&self.seen, |seen| seen.unclear.push(payment.clone()));
         let reply = self.anyone.send_any(&payment.request()).await?;
         self.heard();
-        note(&self.seen, |seen| {
-            seen.unclear.retain(|other| other.nonce != payment.nonce);
-        });
+        // What ended in trouble may have been paid all the same.
+        if !self.rough || reply.status == 201 {
+            note(&self.seen, |seen| {
+                seen.unclear.retain(|other| other.nonce != payment.nonce);
+            });
+        }
         Ok(self.granted(&reply, PAID))
     }
 
@@ -327,7 +343,8 @@ impl Player {
         let code = word(&reply.json(), "/code");
         let told_to = matches!(code.as_str(), "vendor_unavailable" | "payment_credited");
         let over = self.brief && matches!(code.as_str(), "grant_expired" | "invalid_token");
-        if !matches!(reply.status, 200 | 201) && !told_to && !over {
+        let in_trouble = self.rough && (reply.status >= 500 || reply.status == 202);
+        if !matches!(reply.status, 200 | 201) && !told_to && !over && !in_trouble {
             note(&self.seen, |seen| {
                 seen.odd.push(format!(
                     "{what}: {} {code} {}",

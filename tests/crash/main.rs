@@ -28,4 +28,6 @@ mod start;
 #[cfg(test)]
 mod stop;
 #[cfg(test)]
+mod trouble;
+#[cfg(test)]
 mod walks;

@@ -52,6 +52,22 @@ impl Database {
         self.run(format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 
+    /// As if it was shut down: nobody is connected any more, and nobody gets in.
+    pub(crate) async fn go_away(&self) {
+        self.run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name))
+            .await;
+        let cut = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        self.run(cut).await;
+    }
+
+    pub(crate) async fn come_back(&self) {
+        self.run(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name))
+            .await;
+    }
+
     pub(crate) async fn scene(&self) -> (Scene, Server) {
         let place: TempDir = tempfile::tempdir().unwrap();
         let mut setting = Setting::in_dir(&place.path().join("data"));
@@ -59,6 +75,14 @@ impl Database {
         setting.reap = Some("2s");
         Scene::prepare(setting, Some(place)).await
     }
+}
+
+/// A second server on the same database.
+pub(crate) fn beside(scene: &Scene) -> Setting {
+    let mut beside = scene.setting.clone();
+    beside.data_dir = PathBuf::from(format!("{}-2", scene.setting.data_dir.display()));
+    std::fs::create_dir(&beside.data_dir).unwrap();
+    beside
 }
 
 fn slow(op: &str, delay_ms: u64) -> Fault {
@@ -76,10 +100,7 @@ async fn the_other_server_finishes_what_a_dead_one_began() {
         return;
     };
     let (scene, first) = database.scene().await;
-    let mut beside = scene.setting.clone();
-    beside.data_dir = PathBuf::from(format!("{}-2", scene.setting.data_dir.display()));
-    std::fs::create_dir(&beside.data_dir).unwrap();
-    let second = beside.start().await;
+    let second = beside(&scene).start().await;
     let seen = Seen::default();
 
     // A revocation under way, and a key made for a purchase but not on record.

@@ -31,6 +31,8 @@ pub(crate) struct Setting {
     pub(crate) trusted_after: u8,
     /// `reap_interval`, where what vendors list is to be compared sooner than every five minutes.
     pub(crate) reap: Option<&'static str>,
+    /// How many files and connections it may have open, where that is few.
+    pub(crate) descriptors: Option<u32>,
 }
 
 impl Setting {
@@ -42,6 +44,7 @@ impl Setting {
             ledger: data_dir.join("payments.jsonl"),
             trusted_after: 0,
             reap: None,
+            descriptors: None,
         }
     }
 
@@ -49,7 +52,15 @@ impl Setting {
     pub(crate) fn command(&self, listen: &str) -> Command {
         // Another binary where a long run must not see the next build.
         let binary = std::env::var_os("DEKEYS_CRASH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dekeys").into());
-        let mut command = Command::new(binary);
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.arg("-c").arg(limited).arg(binary);
+                shell
+            }
+        };
         command
             .env_clear()
             .arg("serve")
@@ -148,6 +159,16 @@ impl Server {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// SIGSTOP: it does nothing at all, and does not know it.
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
     /// SIGTERM.
