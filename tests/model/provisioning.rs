@@ -38,7 +38,6 @@ pub(crate) enum Bug {
 }
 
 /// What is searched: how much happens, and how bad it gets.
-#[derive(Clone, Copy)]
 pub(crate) struct Provisioning {
     pub(crate) operations: u8,
     pub(crate) servers: u8,
@@ -193,20 +192,25 @@ fn no_key_is_lost_whatever_comes_together() {
 
 #[test]
 fn each_promise_breaks_by_a_mistake() {
-    let punctual = Provisioning::PUNCTUAL;
-    let untimely = Provisioning::UNTIMELY;
     for (model, bug, promise) in [
-        (punctual, Bug::AsksFirst, NAMED),
-        (punctual, Bug::ForgetsWhatIsUnknown, AT_REST),
-        (punctual, Bug::SearchesOnce, AT_REST),
-        (punctual, Bug::SearchesTooEarly, AT_REST),
-        (punctual, Bug::LateAnswerActivates, ARROWS),
-        (punctual, Bug::ReleasesFirst, RECORDED),
-        (punctual, Bug::LostEndIsAnEnd, AT_REST),
-        (Provisioning { doubles: 1, ..punctual }, Bug::KeepsOneOfTwo, AT_REST),
-        (untimely, Bug::ReaperEndsTheUnknown, FOREIGN),
-        (untimely, Bug::ReaperEndsWhatIsBegun, IN_USE),
-        (untimely, Bug::GoneForGood, AT_REST),
+        (Provisioning::PUNCTUAL, Bug::AsksFirst, NAMED),
+        (Provisioning::PUNCTUAL, Bug::ForgetsWhatIsUnknown, AT_REST),
+        (Provisioning::PUNCTUAL, Bug::SearchesOnce, AT_REST),
+        (Provisioning::PUNCTUAL, Bug::SearchesTooEarly, AT_REST),
+        (Provisioning::PUNCTUAL, Bug::LateAnswerActivates, ARROWS),
+        (Provisioning::PUNCTUAL, Bug::ReleasesFirst, RECORDED),
+        (Provisioning::PUNCTUAL, Bug::LostEndIsAnEnd, AT_REST),
+        (
+            Provisioning {
+                doubles: 1,
+                ..Provisioning::PUNCTUAL
+            },
+            Bug::KeepsOneOfTwo,
+            AT_REST,
+        ),
+        (Provisioning::UNTIMELY, Bug::ReaperEndsTheUnknown, FOREIGN),
+        (Provisioning::UNTIMELY, Bug::ReaperEndsWhatIsBegun, IN_USE),
+        (Provisioning::UNTIMELY, Bug::GoneForGood, AT_REST),
     ] {
         breaks(bug, model.with(bug), promise);
     }

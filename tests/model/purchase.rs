@@ -31,7 +31,6 @@ pub(crate) enum Bug {
 }
 
 /// What is searched.
-#[derive(Clone, Copy)]
 pub(crate) struct Purchases {
     pub(crate) servers: u8,
     /// How often the same authorization is sent.
@@ -102,6 +101,10 @@ pub(crate) struct Grant {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent things that have happened, or not"
+)]
 pub(crate) struct State {
     pub(crate) settle_first: bool,
     pub(crate) row: Option<Row>,

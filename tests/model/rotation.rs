@@ -22,9 +22,8 @@ enum Bug {
 }
 
 /// What is searched.
-#[derive(Clone, Copy)]
 struct Rotations {
-    rotations: u8,
+    in_a_row: u8,
     servers: u8,
     crashes: u8,
     losses: u8,
@@ -33,7 +32,7 @@ struct Rotations {
 
 impl Rotations {
     const USUAL: Self = Self {
-        rotations: 1,
+        in_a_row: 1,
         servers: 2,
         crashes: 1,
         losses: 1,
@@ -163,7 +162,7 @@ impl Model for Rotations {
     fn actions(&self, state: &State, all: &mut Vec<Action>) {
         let pending = state.rotations.iter().any(|rotation| rotation.state.is_pending());
         let in_use = state.live && state.keys[usize::from(state.current)].state == Active;
-        if !pending && in_use && state.rotations.len() < usize::from(self.rotations) {
+        if !pending && in_use && state.rotations.len() < usize::from(self.in_a_row) {
             all.extend((0..self.servers).map(|by| Action::Begin { by }));
         }
         for (rotation, row) in (0..).zip(&state.rotations) {
@@ -391,11 +390,11 @@ impl Rotations {
                 state.rotation(rotation, RotationState::Done);
             }
             RotationState::Overlap => {
-                state.abandon(self.before(state, rotation));
+                state.abandon(Self::before(state, rotation));
                 state.rotation(rotation, RotationState::OldRevoking);
             }
             RotationState::OldRevoking => {
-                let old = usize::from(self.before(state, rotation));
+                let old = usize::from(Self::before(state, rotation));
                 if state.keys[old].state.is_final() {
                     state.rotation(rotation, RotationState::Done);
                 }
@@ -405,7 +404,7 @@ impl Rotations {
     }
 
     /// The key that a rotation replaces: the newest one before it that was current.
-    fn before(&self, state: &State, rotation: u8) -> u8 {
+    fn before(state: &State, rotation: u8) -> u8 {
         let failed = |number: &u8| state.rotations[usize::from(*number - 1)].state == RotationState::Failed;
         (0..=rotation)
             .rev()
@@ -415,7 +414,7 @@ impl Rotations {
 
     /// The one commit that changes which key is current.
     fn promote(&self, state: &mut State, rotation: u8) {
-        let (old, new) = (self.before(state, rotation), rotation + 1);
+        let (old, new) = (Self::before(state, rotation), rotation + 1);
         if self.has(Bug::EndsTheOldOneFirst) && state.keys[usize::from(old)].state == Active {
             return state.key(old, Revoking);
         }
@@ -457,7 +456,7 @@ fn one_key_is_current_at_every_moment() {
 #[ignore = "the deep search: minutes of an optimised build"]
 fn one_key_is_current_through_three_rotations() {
     let deep = Rotations {
-        rotations: 3,
+        in_a_row: 3,
         servers: 3,
         crashes: 2,
         losses: 2,
@@ -469,7 +468,7 @@ fn one_key_is_current_through_three_rotations() {
 #[test]
 fn each_promise_breaks_by_a_mistake() {
     let twice = Rotations {
-        rotations: 2,
+        in_a_row: 2,
         ..Rotations::USUAL
     };
     for (model, bug, promise) in [

@@ -450,7 +450,7 @@ fn conclude(model: &Provisioning, state: &mut State, server: u8) {
     };
     let settled = settled || model.has(Bug::SearchesTooEarly) && !row.under_way;
     let enough = searches > SEARCHES && settled || model.has(Bug::SearchesOnce);
-    match row.key.or(found.first().copied()) {
+    match row.key.or_else(|| found.first().copied()) {
         Some(key) if !found.is_empty() || enough => {
             with(state, operation, |row| row.key = Some(key));
             state.become_(operation, Revoking);

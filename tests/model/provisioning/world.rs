@@ -37,8 +37,11 @@ impl Task {
     pub(crate) fn server(self) -> Option<u8> {
         match self {
             Self::None | Self::Over => None,
-            Self::Begun { by } | Self::Asked { by } | Self::Saved { by } => Some(by),
-            Self::Answered { by, .. } | Self::Heard { by, .. } => Some(by),
+            Self::Begun { by }
+            | Self::Asked { by }
+            | Self::Saved { by }
+            | Self::Answered { by, .. }
+            | Self::Heard { by, .. } => Some(by),
         }
     }
 }

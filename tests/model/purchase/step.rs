@@ -132,7 +132,7 @@ fn send(state: &mut State, server: u8) {
                 state: Claimed,
                 grant,
                 watched: false,
-            })
+            });
         }
         // Nobody who has paid may claim: the rail is asked, and it says that the authorization is used.
         Some(Row { state: Released, .. }) if !state.moved => {
