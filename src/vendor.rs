@@ -20,6 +20,7 @@ pub(crate) mod jwt;
 pub(crate) mod login;
 pub(crate) mod made;
 mod manifest;
+mod native;
 mod pace;
 mod pages;
 mod present;

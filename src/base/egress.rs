@@ -10,6 +10,7 @@
 
 mod address;
 mod failure;
+mod line;
 mod stream;
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,7 @@ use zeroize::Zeroize;
 use super::trace::TARGET;
 pub use address::{InvalidNetwork, Network, is_public};
 pub use failure::EgressError;
+pub use line::{Line, Upgrade};
 pub use stream::{Arriving, BodyError, Flowing};
 
 /// Time to reach the peer, TLS included.

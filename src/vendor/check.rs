@@ -14,6 +14,7 @@ use super::inject::placeholders;
 use super::login::Login;
 use super::made::{IdFrom, Poll};
 use super::manifest::Manifest;
+use super::native;
 use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Idempotency, Slot};
 use super::template::{Text, Tree};
 
@@ -108,19 +109,21 @@ fn hosts(manifest: &Manifest, reader: &mut Reader<'_>) {
     }
     variables(reader, "/http/base", &http.base, &names(manifest, &["params"]));
     let base = Url::parse(&sample(&http.base)).ok();
-    let https = base.as_ref().is_some_and(|url| url.scheme() == "https");
+    let https = base
+        .as_ref()
+        .is_some_and(|url| url.scheme() == "https" || native::speaks(url.scheme()));
     let plain = base
         .as_ref()
         .is_some_and(|url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty());
     if !https || !plain || http.base.source().ends_with('/') {
-        let message = "the base is an https address without query, user name or `/` at its end";
+        let message = "the base is an address of `https` or `postgresql`, without query, user name or `/` at its end";
         reader.wrong("/http/base", message, None);
     }
     let authority = http
         .base
         .source()
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split('/').next());
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split('/').next());
     if !http.hosts.iter().any(|host| Some(host.source()) == authority) {
         reader.wrong("/http/base", "the base's host is not among `hosts`", None);
     }

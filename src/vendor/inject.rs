@@ -19,6 +19,7 @@ use super::VendorError;
 use super::check::is_host;
 use super::login::Login;
 use super::manifest::Manifest;
+use super::native;
 use super::tables::{Auth, Slot};
 use super::template::{TemplateError, Text, Values, Wiped, header_value};
 use crate::base::canonical::Digest;
@@ -229,10 +230,11 @@ pub(super) fn destination(
     let hosts = hosts(manifest, &params)?;
     let base = plain(&manifest.http.base, &params)?;
     let mut base = Url::parse(&base).map_err(|_| VendorError::Base)?;
+    let scheme = base.scheme().to_owned();
     let mut origins = hosts
         .iter()
         .map(|host| {
-            Url::parse(&format!("https://{host}"))
+            Url::parse(&format!("{scheme}://{host}"))
                 .ok()
                 .and_then(|url| Origin::of(&url))
         })
@@ -254,8 +256,12 @@ pub(super) fn destination(
 
 /// `base` with scheme, host and port of `other`.
 pub(super) fn moved(base: &Url, other: &Url) -> Result<Url, VendorError> {
-    let only_origin = other.path() == "/" && other.query().is_none() && other.fragment().is_none();
-    if !only_origin || !other.username().is_empty() || !matches!(other.scheme(), "http" | "https") {
+    // The URL of a database has no `/` of its own.
+    let only_origin = matches!(other.path(), "/" | "") && other.query().is_none() && other.fragment().is_none();
+    if !only_origin
+        || !other.username().is_empty()
+        || !(matches!(other.scheme(), "http" | "https") || native::speaks(other.scheme()))
+    {
         return Err(VendorError::Base);
     }
     let origin = other.as_str().trim_end_matches('/');

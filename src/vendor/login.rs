@@ -13,6 +13,7 @@ use super::answer::{failure, json, no_answer, succeeded, unreadable};
 use super::call::{self, Call};
 use super::inject::authorize_login;
 use super::jwt::Assertion;
+use super::native;
 use super::pace::Pace;
 use super::tables::{As, Auth, Encoding, Verb};
 use super::template::{Text, Tree};
@@ -155,7 +156,11 @@ impl Declared {
         who: As,
         outgoing: Outgoing,
     ) -> Result<Incoming, VendorFailure> {
-        let sent = egress.send(outgoing).await;
+        let sent = if native::speaks(outgoing.url.scheme()) {
+            native::answer(egress, &outgoing).await
+        } else {
+            egress.send(outgoing).await
+        };
         let incoming = sent.map_err(|error| no_answer(&self.manifest, error))?;
         if who == As::Root && incoming.status == 401 {
             self.logins.forget(root.digest());

@@ -211,7 +211,7 @@ fn pattern(base: &str, path: &Text) -> String {
 
 /// What follows the host of an address; empty when nothing does.
 fn after_host(address: &str) -> &str {
-    let rest = address.strip_prefix("https://").unwrap_or(address);
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
 }
 

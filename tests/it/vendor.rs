@@ -5,6 +5,7 @@ mod conformance;
 mod cost;
 mod life;
 mod openrouter;
+mod postgres;
 mod signed;
 mod whole;
 
