@@ -490,7 +490,10 @@ async fn is_bought_resolved_and_revoked(server: &Server) {
     let price = "\n[price]\namount = \"0.01 USDC\"\n";
     let policy = policy("pg-readers", "tables:read", &[PRIM], price).replace(r#""demo""#, r#""postgres""#);
     let app = TestApp::with(&priced("demo-readers", "echo:read", &[PRIM], "0.01"), |_| {}).await;
+    // Nothing that is only a draft may carry a price.
+    let manifest = text("postgres").replace(r#"evidence = "draft""#, r#"evidence = "live""#);
     let body = json!({
+        "manifest": manifest,
         "fields": { "user": "keys", "password": FIRST },
         "params": { "host": format!("127.0.0.1:{}", server.port), "database": "app", "schema": "public" },
     });
