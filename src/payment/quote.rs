@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::sign_in::SIGN_IN_WITH_X;
 use super::signed_quote::{self, OFFER_RECEIPT};
@@ -54,24 +54,35 @@ pub fn required(terms: &Terms, price: Money, resource: &Resource, error: Option<
         "accepts": [requirements(terms, price)],
         "extensions": { "payment-identifier": payment_identifier(), "bazaar": bazaar(&example) },
     });
-    let extensions = body.get_mut("extensions").and_then(Value::as_object_mut);
-    if let (Some(quote), Some(extensions)) = (&extras.quote, extensions) {
+    if let (Some(quote), Some(extensions)) = (&extras.quote, extensions(&mut body)) {
         extensions.insert(OFFER_RECEIPT.to_owned(), signed_quote::offer(quote));
     }
-    let header = encode(&body);
-    let mut more = body.clone();
-    let extensions = more.get_mut("extensions").and_then(Value::as_object_mut);
-    if let (Some(challenge), Some(extensions)) = (&extras.sign_in, extensions) {
+    in_room(body, extras.sign_in.as_ref())
+}
+
+/// The demand with as much of what is only good to have as a header has room for: the challenge goes first, then what
+/// catalogues show, which they find at `/discovery/resources` too.
+fn in_room(mut body: Value, sign_in: Option<&Value>) -> Required {
+    let bare = body.clone();
+    if let (Some(challenge), Some(extensions)) = (sign_in, extensions(&mut body)) {
         extensions.insert(SIGN_IN_WITH_X.to_owned(), challenge.clone());
-        let longer = encode(&more);
-        if longer.len() < LONGEST {
-            return Required {
-                body: more,
-                header: longer,
-            };
+    }
+    for body in [body, bare.clone()] {
+        let header = encode(&body);
+        if header.len() < LONGEST {
+            return Required { body, header };
         }
     }
+    let mut body = bare;
+    if let Some(extensions) = extensions(&mut body) {
+        extensions.remove("bazaar");
+    }
+    let header = encode(&body);
     Required { body, header }
+}
+
+fn extensions(body: &mut Value) -> Option<&mut Map<String, Value>> {
+    body.get_mut("extensions").and_then(Value::as_object_mut)
 }
 
 /// How `price` is paid under `terms`: x402 `PaymentRequirements` version 2.
@@ -127,11 +138,13 @@ fn encode(body: &Value) -> String {
     STANDARD.encode(body.to_string())
 }
 
-/// At most 120 bytes, none of which grows in JSON.
+/// At most 120 bytes of JSON.
 fn shortened(text: &str) -> String {
-    let mut short = String::new();
+    let (mut short, mut bytes) = (String::new(), 0_usize);
     for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
-        if short.len().saturating_add(char.len_utf8()) > 120 {
+        let escape = usize::from(matches!(char, '"' | '\\'));
+        bytes = bytes.saturating_add(char.len_utf8()).saturating_add(escape);
+        if bytes > 120 {
             break;
         }
         short.push(char);
@@ -260,7 +273,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_header_stays_short_whatever_is_said(description in ".{0,400}", error in ".{0,400}") {
-            let url = format!("https://{}.example/v1/grants", "a".repeat(100));
+            let url = format!("https://{}.example/v1/grants", "a".repeat(200));
             let asked = ask(&url, &description, Some(&error));
             prop_assert!(asked.header.len() < 2900, "{} bytes", asked.header.len());
         }
