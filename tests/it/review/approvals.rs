@@ -16,10 +16,10 @@ async fn a_grant_may_wait_for_people_longer_than_it_will_live() {
     scene
         .put_in_force("asked", &policy("asked", "echo:write", ALWAYS))
         .await;
-    let body = json!({ "reference": WRITE, "ttl": "1s" });
+    let body = json!({ "reference": WRITE, "ttl": "5s" });
     let asked = send(&scene.agent(), Request::post(&["v1", "grants"]).json(&body)).await;
     asked.is(202, "approval_pending");
-    let over = SystemClock::wall().plus(Ttl::from_millis(1_500));
+    let over = SystemClock::wall().plus(Ttl::from_millis(5_500));
     until("its life to be over", async || {
         (SystemClock::default().now() > over).then_some(())
     })
