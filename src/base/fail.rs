@@ -104,7 +104,7 @@ fn due(armed: &str, point: &str) -> bool {
     nth.parse() == Ok(passed.1)
 }
 
-#[cfg(test)]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use super::*;
 
