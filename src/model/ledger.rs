@@ -47,6 +47,26 @@ pub enum Act {
     VendorCost,
 }
 
+/// By what usage is summed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UsageBy {
+    /// Days, UTC.
+    #[default]
+    Day,
+    /// Whose grants.
+    Principal,
+    /// Grants.
+    Grant,
+    /// Wallets that paid, CAIP-10.
+    Wallet,
+    /// Vendors; of a grant of several, all their names joined by `+`.
+    Vendor,
+    /// Leases that keys were made for.
+    Lease,
+}
+
 impl Account {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Received, Self::Owed, Self::Sold, Self::VendorCost, Self::Vendors];

@@ -11,34 +11,16 @@ use crate::base::id::EntryId;
 use crate::base::money::{Currency, Money};
 use crate::base::time::Timestamp;
 use crate::model::control::Stored;
-use crate::model::ledger::{Account, Entry};
+
+use crate::model::ledger::{Account, Entry, UsageBy};
 use crate::model::principal::PrincipalKind;
-use crate::store::ledger::{By, EntryFilter, Sum};
+use crate::store::ledger::{EntryFilter, Sum};
 
 /// How many entries are read at once.
 const PAGE: i64 = 1_000;
 
 /// The most sums of one answer: what is left out would be missed in the total.
 const MOST: i64 = 100_000;
-
-/// By what usage is summed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum UsageBy {
-    /// Days, UTC.
-    #[default]
-    Day,
-    /// Whose grants.
-    Principal,
-    /// Grants.
-    Grant,
-    /// Wallets that paid, CAIP-10.
-    Wallet,
-    /// Vendors; of a grant of several, all their names joined by `+`.
-    Vendor,
-    /// Leases that keys were made for.
-    Lease,
-}
 
 /// Which usage.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -133,7 +115,7 @@ pub async fn usage(app: &App, context: &Context, ask: &UsageAsk) -> Result<Usage
     };
     let by = ask.by.unwrap_or_default();
     let mut tx = app.store.read().await?;
-    let sums = tx.sums(by.of_store(), filter, MOST.saturating_add(1)).await?;
+    let sums = tx.sums(by, filter, MOST.saturating_add(1)).await?;
     if i64::try_from(sums.len()).is_ok_and(|count| count > MOST) {
         return Err(Error::invalid(
             "/since",
@@ -161,19 +143,6 @@ pub async fn usage(app: &App, context: &Context, ask: &UsageAsk) -> Result<Usage
         by,
         data,
     })
-}
-
-impl UsageBy {
-    const fn of_store(self) -> By {
-        match self {
-            Self::Day => By::Day,
-            Self::Principal => By::Principal,
-            Self::Grant => By::Grant,
-            Self::Wallet => By::Wallet,
-            Self::Vendor => By::Vendor,
-            Self::Lease => By::Lease,
-        }
-    }
 }
 
 impl UsageRow {

@@ -6,25 +6,8 @@ use crate::base::id::{EntryId, PrincipalId};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Timestamp;
 use crate::model::control::Stored;
-use crate::model::ledger::{Account, Act, Entry};
+use crate::model::ledger::{Account, Act, Entry, UsageBy};
 use crate::model::payment::PurchaseState;
-
-/// By what entries are summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// Days since 1970, UTC.
-    Day,
-    /// Whose grants.
-    Principal,
-    /// Grants.
-    Grant,
-    /// Who paid.
-    Wallet,
-    /// Where.
-    Vendor,
-    /// Leases that keys were made for.
-    Lease,
-}
 
 /// Which entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,7 +23,7 @@ pub struct EntryFilter {
 /// What moved between two accounts, for one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// The day, id, wallet or name.
+    /// The day since 1970, id, wallet or name.
     pub key: String,
     /// The account that grew.
     pub debit: Account,
@@ -109,14 +92,14 @@ impl ReadTx {
     }
 
     /// What moved between accounts, for each key, in the order of keys; at most `limit` of them.
-    pub async fn sums(&mut self, by: By, filter: EntryFilter, limit: i64) -> Result<Vec<Sum>, StoreError> {
+    pub async fn sums(&mut self, by: UsageBy, filter: EntryFilter, limit: i64) -> Result<Vec<Sum>, StoreError> {
         let text = match by {
-            By::Day => sums!("CAST(created / 86400000 AS TEXT)"),
-            By::Principal => sums!("principal"),
-            By::Grant => sums!("grant_id"),
-            By::Wallet => sums!("wallet"),
-            By::Vendor => sums!("vendor"),
-            By::Lease => sums!("lease"),
+            UsageBy::Day => sums!("CAST(created / 86400000 AS TEXT)"),
+            UsageBy::Principal => sums!("principal"),
+            UsageBy::Grant => sums!("grant_id"),
+            UsageBy::Wallet => sums!("wallet"),
+            UsageBy::Vendor => sums!("vendor"),
+            UsageBy::Lease => sums!("lease"),
         };
         self.ask(text)
             .filter(" AND created >= ", filter.since)

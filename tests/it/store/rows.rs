@@ -9,7 +9,7 @@ use dekeys::model::credential::{Credential, CredentialState};
 use dekeys::model::credit::CreditUse;
 use dekeys::model::grant::GrantState;
 use dekeys::model::lease::{Lease, LeaseState};
-use dekeys::model::ledger::{Account, Act, Entry};
+use dekeys::model::ledger::{Account, Act, Entry, UsageBy};
 use dekeys::model::payment::PurchaseState;
 use dekeys::model::policy::{PolicyState, Rate};
 use dekeys::model::principal::PrincipalKind;
@@ -17,7 +17,7 @@ use dekeys::model::sealed::Sealed;
 use dekeys::store::credentials::CredentialFilter;
 use dekeys::store::grants::GrantFilter;
 use dekeys::store::leases::LeaseFilter;
-use dekeys::store::ledger::{By, EntryFilter};
+use dekeys::store::ledger::EntryFilter;
 use dekeys::store::nonces::IdempotencyOutcome;
 use dekeys::store::purchases::Claim;
 use dekeys::store::status::{Counts, InState};
@@ -774,7 +774,7 @@ pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
     assert_eq!(first, entries[..3]);
     assert_eq!(tx.entries(Some(first[2].unverified.id), 3).await.unwrap(), entries[3..]);
     let all = EntryFilter::default();
-    let sums = tx.sums(By::Wallet, all, 9).await.unwrap();
+    let sums = tx.sums(UsageBy::Wallet, all, 9).await.unwrap();
     let told: Vec<_> = sums
         .iter()
         .map(|sum| (sum.debit, sum.credit, sum.entries, sum.amount))
@@ -788,24 +788,24 @@ pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
         ]
     );
     for (by, keys) in [
-        (By::Day, 4),
-        (By::Principal, 2),
-        (By::Grant, 4),
-        (By::Vendor, 1),
-        (By::Lease, 0),
+        (UsageBy::Day, 4),
+        (UsageBy::Principal, 2),
+        (UsageBy::Grant, 4),
+        (UsageBy::Vendor, 1),
+        (UsageBy::Lease, 0),
     ] {
         let sums = tx.sums(by, all, 9).await.unwrap();
         let mut found: Vec<String> = sums.into_iter().map(|sum| sum.key).collect();
         found.dedup();
         assert_eq!(found.len(), keys, "{by:?}");
     }
-    assert_eq!(tx.sums(By::Grant, all, 3).await.unwrap().len(), 3);
+    assert_eq!(tx.sums(UsageBy::Grant, all, 3).await.unwrap().len(), 3);
     let some = EntryFilter {
         principal: Some(one),
         since: Some(NOW.plus(Ttl::from_mins(60))),
         until: Some(NOW.plus(Ttl::from_mins(49 * 60))),
     };
-    let sums = tx.sums(By::Principal, some, 9).await.unwrap();
+    let sums = tx.sums(UsageBy::Principal, some, 9).await.unwrap();
     assert_eq!(sums.iter().map(|sum| sum.amount).collect::<Vec<_>>(), [30_000]);
     drop(tx);
     let mut tx = store.begin().await.unwrap();
