@@ -16,10 +16,15 @@ export class Dekeys {
     const dekeys = new Dekeys();
     Object.assign(dekeys, { binary, dir, payment, servers: [] });
     dekeys.env = { ...ENV, ...(database ? { DEKEYS_DATABASE_URL: database } : {}) };
-    await dekeys.init();
-    await dekeys.startVendor();
-    for (let at = 0; at < processes; at += 1) await dekeys.serve(at);
-    await dekeys.furnish();
+    try {
+      await dekeys.init();
+      await dekeys.startVendor();
+      for (let at = 0; at < processes; at += 1) await dekeys.serve(at);
+      await dekeys.furnish();
+    } catch (error) {
+      await dekeys.stop();
+      throw error;
+    }
     return dekeys;
   }
 

@@ -17,28 +17,37 @@ export class Scene {
     Object.assign(scene, { name, rounds, payers: [], minted: 0n, outstanding: [] });
     scene.dir = join(dir, name);
     mkdirSync(scene.dir);
-    scene.chain = await Chain.start(anvil);
+    try {
+      await scene.setUp({ binary, anvil, database, processes });
+    } catch (error) {
+      await scene.close();
+      throw error;
+    }
+    return scene;
+  }
+
+  async setUp({ binary, anvil, database, processes }) {
+    this.chain = await Chain.start(anvil);
     // Nobody's: money that leaves a payer otherwise than by paying goes here, and is counted as a payer's.
-    scene.purse = (await scene.payer(0n)).address;
-    scene.payTo = (await scene.chain.account()).address;
-    scene.ways = [];
+    this.purse = (await this.payer(0n)).address;
+    this.payTo = (await this.chain.account()).address;
+    this.ways = [];
     const settled = new Set();
-    for (let at = 0; at < processes; at += 1) scene.ways.push(await Way.open(settled));
-    await scene.newFacilitator();
-    scene.way = scene.ways[0];
+    for (let at = 0; at < processes; at += 1) this.ways.push(await Way.open(settled));
+    await this.newFacilitator();
+    this.way = this.ways[0];
     const payment = (at) => ({
       rail: "http",
-      pay_to: scene.payTo,
+      pay_to: this.payTo,
       asset: TOKEN,
-      facilitator_url: scene.ways[at].url,
-      rpc_url: scene.chain.url,
+      facilitator_url: this.ways[at].url,
+      rpc_url: this.chain.url,
       held_keys: 1000,
       // As short as can be: what was refused is looked at once more when its authorization has ended.
       max_timeout: "60s",
     });
-    scene.dekeys = await Dekeys.start({ binary, dir: scene.dir, database, processes, payment });
-    scene.regular = await scene.payer(1_000n * EACH);
-    return scene;
+    this.dekeys = await Dekeys.start({ binary, dir: this.dir, database, processes, payment });
+    this.regular = await this.payer(1_000n * EACH);
   }
 
   async newFacilitator() {
