@@ -83,6 +83,8 @@ pub struct Figures {
     pub now: Timestamp,
     /// What the machine's clock says.
     pub wall: Timestamp,
+    /// How far the machine's clock was set ahead.
+    pub ahead: Ttl,
     /// What the database says; `None` when it does not answer.
     pub stored: Option<StoredFigures>,
     /// Each vendor that was called, and whether it is left alone.
@@ -291,6 +293,7 @@ impl Metrics {
             catalogue::CLOCK_BEHIND,
             seconds(figures.now.since(figures.wall).as_millis()),
         );
+        self.set(catalogue::CLOCK_AHEAD, seconds(figures.ahead.as_millis()));
         let signed = Timestamp::from_millis(self.signed.load(Ordering::Relaxed));
         self.set(
             catalogue::CHECKPOINT_AGE,

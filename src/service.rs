@@ -301,16 +301,20 @@ impl App {
         self.clock.now()
     }
 
-    /// Refuses what must not happen while the clock stands behind what was seen before: nothing would expire in time.
+    /// Refuses what must not happen while the clock stands behind what was seen before, or was set far ahead: nothing
+    /// would expire in time.
     ///
     /// # Errors
-    /// [`Error::ClockSetBack`].
-    pub fn refuse_clock_set_back(&self) -> Result<(), Error> {
+    /// [`Error::ClockSetBack`]; [`Error::ClockSetAhead`].
+    pub fn refuse_wrong_clock(&self) -> Result<(), Error> {
         if self.now().since(self.clock.wall()) > health::CLOCK_BACK {
             return Err(Error::ClockSetBack);
         }
         Ok(())
     }
+        if self.clock.ahead().as_millis() > 0 {
+            return Err(Error::ClockSetAhead);
+        }
 
     /// Whether real money and real vendors are involved.
     #[must_use]

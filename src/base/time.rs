@@ -222,21 +222,56 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> Timestamp {
         self.now()
     }
+
+    /// How far the machine's clock was set ahead; [`Clock::now`] does not go with it.
+    fn ahead(&self) -> Ttl {
+        Ttl::from_millis(0)
+    }
 }
 
-/// The machine's wall clock, held so that a step back does not show.
-#[derive(Debug, Default)]
+/// A clock that is set ahead by more than this, at once, is not followed: expiry would end everything.
+const STEP: i64 = 5 * 60 * 1000;
+
+/// The machine's wall clock, held so that a step back does not show, and not followed when it steps far ahead. What it
+/// should say then is told by the time since the machine started, which nobody sets.
+///
+/// *Not protected:* a clock that was wrong when the process started, and one that is walked ahead in small steps. A
+/// machine that stood still and did not count it (a snapshot that is resumed) looks like one whose clock was set.
+#[derive(Debug)]
 pub struct SystemClock {
     high_water: AtomicI64,
+    /// What the wall clock said more than the steady one, when they last agreed.
+    offset: AtomicI64,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::starting_at(Timestamp(0))
+    }
 }
 
 impl SystemClock {
     /// A clock that never answers earlier than `floor`, the durable high-water mark of the database.
     #[must_use]
-    pub const fn starting_at(floor: Timestamp) -> Self {
+    pub fn starting_at(floor: Timestamp) -> Self {
         Self {
             high_water: AtomicI64::new(floor.0),
+            offset: AtomicI64::new(Self::wall().0.saturating_sub(steady())),
         }
+    }
+
+    /// What it is, and how far the wall clock is ahead of it, for these readings of the wall clock and the steady one.
+    fn read(&self, wall: i64, steady: i64) -> (i64, i64) {
+        let expected = steady.saturating_add(self.offset.load(Ordering::Relaxed));
+        let step = wall.saturating_sub(expected);
+        if step > STEP {
+            return (expected, step);
+        }
+        // A step far back is told by the high-water mark; when it is undone, nothing was ahead.
+        if step > -STEP {
+            self.offset.store(wall.saturating_sub(steady), Ordering::Relaxed);
+        }
+        (wall, 0)
     }
 
     /// The wall clock as it is, without the high-water mark: what tells whether it was set back.
@@ -249,13 +284,32 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let wall = Self::wall().0;
-        Timestamp(self.high_water.fetch_max(wall, Ordering::Relaxed).max(wall))
+        let (now, _) = self.read(Self::wall().0, steady());
+        Timestamp(self.high_water.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
     fn wall(&self) -> Timestamp {
         Self::wall()
     }
+
+    fn ahead(&self) -> Ttl {
+        Ttl::from_millis(self.read(Self::wall().0, steady()).1)
+    }
+}
+
+/// Milliseconds since the machine started, with the time that it slept (clock_gettime(2), `CLOCK_BOOTTIME`).
+#[cfg(all(feature = "server", target_os = "linux"))]
+fn steady() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let millis = time.tv_nsec / 1_000_000;
+    time.tv_sec.saturating_mul(1000).saturating_add(millis)
+}
+
+/// Milliseconds since this process first asked.
+#[cfg(not(all(feature = "server", target_os = "linux")))]
+fn steady() -> i64 {
+    static FIRST: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    i64::try_from(FIRST.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A clock that stands still until it is moved; for tests.
@@ -308,5 +362,31 @@ mod tests {
         let ahead = SystemClock::wall().plus(Ttl::from_mins(60));
         let clock = SystemClock::starting_at(ahead);
         assert!(clock.now() >= ahead);
+    }
+
+    #[test]
+    fn a_clock_is_followed_back_and_forth_and_not_far_ahead() {
+        const HOUR: i64 = 60 * 60 * 1000;
+        let clock = SystemClock {
+            high_water: AtomicI64::new(0),
+            offset: AtomicI64::new(1_000_000),
+        };
+        // Wall and steady; what it is, and how far the wall is ahead.
+        for (wall, steady, is) in [
+            (1_000_010, 10, (1_000_010, 0)),
+            // Small steps are followed, also many.
+            (1_000_020 + STEP, 20, (1_000_020 + STEP, 0)),
+            (1_000_030 + 2 * STEP, 30, (1_000_030 + 2 * STEP, 0)),
+            (1_000_040, 40, (1_000_040, 0)),
+            (1_000_050 + HOUR, 50, (1_000_050, HOUR)),
+            (1_000_060 + 400 * 24 * HOUR, 60, (1_000_060, 400 * 24 * HOUR)),
+            // Right again.
+            (1_000_070, 70, (1_000_070, 0)),
+            // Far back, and right again.
+            (1_000_080 - HOUR, 80, (1_000_080 - HOUR, 0)),
+            (1_000_090, 90, (1_000_090, 0)),
+        ] {
+            assert_eq!(clock.read(wall, steady), is, "{wall} {steady}");
+        }
     }
 }

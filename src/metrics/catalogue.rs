@@ -151,6 +151,8 @@ catalogue! {
         "Since all events were last under a signed checkpoint. Rises while sealed.";
     CLOCK_BEHIND = Gauge "dekeys_clock_behind_seconds" in "seconds" by []
         "How far the machine's clock stands behind the latest time on record; above 30 nothing is released.";
+    CLOCK_AHEAD = Gauge "dekeys_clock_ahead_seconds" in "seconds" by []
+        "How far the machine's clock was set ahead while the server ran; above 0 nothing is released, and nothing expires by it.";
     POOL_WAIT = Histogram "dekeys_db_pool_wait_seconds" in "seconds" by ["pool"] WAIT
         "Wait for the database before a transaction begins: read, or write, which includes the one before it.";
     BACKUP_AGE = Gauge "dekeys_backup_age_seconds" in "seconds" by []

@@ -75,7 +75,7 @@ impl From<&Error> for Problem {
             Error::VendorNotConnected(vendor) => Self::new(VENDOR_NOT_CONNECTED, text)
                 .fix(format!("An operator connects it: `dekeys vendor connect {vendor}`.")),
             Error::GrantOver(state) => Self::new(GRANT_EXPIRED, format!("the grant is {}", state.as_str())),
-            Error::ClockSetBack => Self::new(OVERLOADED, text)
+            Error::ClockSetBack | Error::ClockSetAhead => Self::new(OVERLOADED, text)
                 .fix("The operator sets the machine's clock right; `/readyz` tells when it is.")
                 .retry_after(Ttl::from_secs(60)),
             Error::Reconciling(_) => Self::new(RECONCILING, text).retry_after(Ttl::from_mins(1)),
@@ -126,7 +126,7 @@ fn simple(error: &Error) -> &'static Code {
         Error::Conflict(_) => CONFLICT,
         Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,
-        Error::Busy | Error::ClockSetBack => OVERLOADED,
+        Error::Busy | Error::ClockSetBack | Error::ClockSetAhead => OVERLOADED,
         Error::DatabaseFull => DATABASE_FULL,
         Error::BackupInvalid(_) => BACKUP_INVALID,
         Error::BackupFailed(_) => BACKUP_FAILED,

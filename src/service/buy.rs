@@ -117,7 +117,7 @@ pub struct Bought {
 pub async fn buy(app: &App, context: Context, ask: BuyAsk, presented: Presented) -> Result<Bought, Error> {
     app.opened()?;
     app.refuse_while_reconciling()?;
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     refuse_while_broken(app)?;
     let references: Vec<Reference> = ask.reference.iter().chain(&ask.references).cloned().collect();
     if presented.payment.is_empty()

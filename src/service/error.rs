@@ -248,6 +248,11 @@ pub enum Error {
     /// Too much at once.
     #[error("busy")]
     Busy,
+    /// The machine's clock was set far ahead: nobody knows what has expired.
+    #[error(
+        "the clock was set ahead by more than 5 min; nothing is released, and nothing expires by it, until it is right again"
+    )]
+    ClockSetAhead,
     /// The disk of the database is full; nothing was changed.
     #[error("the database's disk is full; nothing was changed")]
     DatabaseFull,

@@ -95,7 +95,7 @@ pub async fn page(app: &App, context: &Context, ask: FeedAsk) -> Result<SignedPa
 
 async fn read(app: &App, after: i64, limit: i64) -> Result<SignedPage, Error> {
     let opened = app.opened()?;
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     // The date comes first: what ends while the page is read may be missing from it.
     let now = app.now();
     let mut tx = app.store.read().await?;

@@ -83,7 +83,7 @@ pub async fn forward(app: &App, context: &Context, wanted: &Wanted<'_>) -> Resul
     if app.log_is_broken() {
         return Err(Error::LogBroken);
     }
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     let (manifest, _) = app.manifest(wanted.vendor).await?;
     let token = token(&manifest, context, wanted)?;
     let route = route(&manifest, wanted)?;

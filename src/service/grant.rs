@@ -264,7 +264,7 @@ pub async fn fresh_token(app: &App, context: &Context, id: GrantId) -> Result<(G
         ));
     }
     app.refuse_while_reconciling()?;
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     let minted = mint(app, &grant)?;
     let mut tx = app.store.begin().await?;
     context.claim_nonce(&mut tx).await?;

@@ -240,7 +240,15 @@ fn history(app: &App) -> Seen {
 }
 
 fn clock(app: &App) -> Seen {
-    let back = app.now().since(app.clock.wall());
+    let (back, ahead) = (app.now().since(app.clock.wall()), app.clock.ahead());
+    if ahead.as_millis() > 0 {
+        return Seen::new("clock", Level::Fail, "was set ahead")
+            .detail(format!(
+                "was set ahead by {}; nothing is released or expires until it is right; if it is, start the server again",
+                span_words(ahead)
+            ))
+            .fix("timedatectl set-ntp true");
+    }
     if back <= CLOCK_BACK {
         return Seen::new("clock", Level::Ok, "runs forward");
     }

@@ -74,7 +74,7 @@ pub struct Introspection {
 /// [`Error::SignatureRequired`], [`Error::NotAllowed`], [`Error::Busy`]; never for what is wrong with the token.
 pub async fn introspect(app: &App, context: &Context, ask: &TokenAsk) -> Result<Introspection, Error> {
     let caller = context.require(&[PrincipalKind::Prim, PrincipalKind::Operator])?;
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     let prim = (caller.kind == PrincipalKind::Prim).then(|| caller.name.clone());
     let (token, now, operator) = (ask.token.clone(), app.now(), prim.is_none());
     let looked = look_at(app, move |verifier| {

@@ -53,6 +53,7 @@ pub async fn scrape(app: &App) -> String {
         reconciling: app.is_reconciling(),
         now: app.now(),
         wall: app.clock.wall(),
+        ahead: app.clock.ahead(),
         stored,
         breakers: app.breakers().all(),
         disk: disk(app),
@@ -198,6 +199,7 @@ pub(super) fn outcome<T>(result: &Result<T, Error>, unchanged: impl Fn(&T) -> bo
             | Error::Forged(_)
             | Error::LogBroken
             | Error::ClockSetBack
+            | Error::ClockSetAhead
             | Error::Internal(_),
         ) => "unavailable",
         Err(_) => "refused",

@@ -99,7 +99,7 @@ pub async fn report(app: &App, context: &Context, id: LeaseId, ask: ReportAsk) -
     if app.log_is_broken() {
         return Err(Error::LogBroken);
     }
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     let asked = match look(app, context, prim, id, ask).await? {
         Look::Told(reported) => return Ok(reported),
         Look::Ask(asked) => *asked,

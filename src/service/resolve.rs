@@ -108,7 +108,7 @@ async fn decided(app: &App, context: &Context, bearer: Option<&str>, item: &Reso
         return Err(Error::LogBroken);
     }
     let unverified_token = item.token.as_deref().or(bearer).ok_or(Error::Unauthenticated)?;
-    app.refuse_clock_set_back()?;
+    app.refuse_wrong_clock()?;
     let decision = decide(app, prim, unverified_token, &item.reference).await?;
     let deadline = app.now().plus(LONGEST_WAIT);
     loop {

@@ -8,6 +8,8 @@ mod arrows;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod moments;

@@ -69,12 +69,17 @@ impl Database {
     }
 
     pub(crate) async fn scene(&self) -> (Scene, Server) {
-        let place: TempDir = tempfile::tempdir().unwrap();
-        let mut setting = Setting::in_dir(&place.path().join("data"));
-        setting.database_url = self.url();
-        setting.reap = Some("2s");
-        Scene::prepare(setting, Some(place)).await
+        scene_in(self.url()).await
     }
+}
+
+/// An instance in a database of PostgreSQL.
+pub(crate) async fn scene_in(database_url: String) -> (Scene, Server) {
+    let place: TempDir = tempfile::tempdir().unwrap();
+    let mut setting = Setting::in_dir(&place.path().join("data"));
+    setting.database_url = database_url;
+    setting.reap = Some("2s");
+    Scene::prepare(setting, Some(place)).await
 }
 
 /// A second server on the same database.

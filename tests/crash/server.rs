@@ -33,6 +33,8 @@ pub(crate) struct Setting {
     pub(crate) reap: Option<&'static str>,
     /// How many files and connections it may have open, where that is few.
     pub(crate) descriptors: Option<u32>,
+    /// libfaketime, and the file that says how far the machine's clock is off.
+    pub(crate) clock: Option<(PathBuf, PathBuf)>,
 }
 
 impl Setting {
@@ -45,6 +47,7 @@ impl Setting {
             trusted_after: 0,
             reap: None,
             descriptors: None,
+            clock: None,
         }
     }
 
@@ -82,6 +85,13 @@ impl Setting {
         if let Some(reap) = self.reap {
             command.arg("--set").arg(format!("reap_interval={reap}"));
         }
+        if let Some((library, file)) = &self.clock {
+            // What nobody can set, the time since the machine started, stays as it is.
+            command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", file);
+            command
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         command.env("DEKEYS_FAIL_POINTS", self.fail_points());
         command
     }
@@ -118,7 +128,7 @@ impl Setting {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

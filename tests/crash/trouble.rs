@@ -2,19 +2,22 @@
 //! longer than others wait for it.
 
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dekeys::base::random::{OsRandom, Random, SeededRandom};
 use dekeys::client::Request;
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::check;
+use super::cluster::Cluster;
 use super::load::{Player, Seen, below, note};
-use super::pair::{Database, beside};
+use super::pair::{Database, beside, scene_in};
 use super::random::{number, present_again, say, trouble};
-use super::scene::Scene;
+use super::scene::{FREE, Scene, word};
 use super::server::{Server, Setting, pause, until};
 
 /// Four agents at work until they are told to stop, whatever they are answered.
@@ -109,6 +112,30 @@ async fn a_database_that_goes_away_and_comes_back_costs_nothing() {
     database.drop().await;
 }
 
+/// Its server dies with all its processes, and finds in its own log what it had promised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_crashes_and_recovers_costs_nothing() {
+    let Some(cluster) = Cluster::start("a_database_that_crashes").await else {
+        return;
+    };
+    let (scene, server) = scene_in(cluster.url()).await;
+    let random = seeded("the database crashes");
+    let seen = Seen::default();
+    let load = Load::begin(&scene, &server, &seen, &random);
+    for _ in 0..number("DEKEYS_CRASH_OUTAGES").unwrap_or(4) {
+        more_grants(&seen, 5).await;
+        trouble(&scene, random.as_ref());
+        // In the middle of whatever is being written.
+        tokio::time::sleep(Duration::from_millis(below(random.as_ref(), 200))).await;
+        cluster.kill();
+        answers(&server, 503).await;
+        cluster.up().await;
+        answers(&server, 200).await;
+    }
+    load.end().await;
+    nothing_is_lost(&scene, &server, &seen).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn descriptors_that_run_out_cost_nothing() {
     let place = tempfile::tempdir().unwrap();
@@ -159,4 +186,74 @@ async fn a_server_that_was_stopped_for_a_while_only_adds_what_it_knows() {
     check::always(&scene, &first, &seen).await;
     drop((first, second));
     database.drop().await;
+}
+
+/// Where Debian puts libfaketime.
+fn faketime() -> Option<PathBuf> {
+    let found = std::fs::read_dir("/usr/lib").ok()?.filter_map(|entry| {
+        let library = entry.ok()?.path().join("faketime/libfaketimeMT.so.1");
+        library.exists().then_some(library)
+    });
+    found.into_iter().next()
+}
+
+/// Whole or not at all: the server reads it at every look at the clock.
+fn set_clock(file: &Path, off: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, off).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+/// By a clock that is set ahead all leases would be over, by one that is set back none would ever be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_ends_nothing_and_releases_nothing() {
+    let Some(library) = faketime() else {
+        say("SKIPPED a_clock_that_is_set: libfaketime is not installed");
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("clock");
+    set_clock(&file, "+0");
+    let mut setting = Setting::in_dir(&place.path().join("data"));
+    setting.clock = Some((library, file.clone()));
+    let (scene, server) = Scene::prepare(setting, Some(place)).await;
+    let seen = Seen::default();
+    let player = Player::new(&scene, &server, &seen);
+    let long = player.be_given(None).await.ok().flatten().unwrap();
+    assert!(player.resolve(&long).await.is_ok_and(|key| key.is_some()));
+    let ask = json!({ "reference": FREE });
+    for off in ["+3600", "-180", "+34560000", "-3600", "+3600"] {
+        let brief = player.be_given_for(None, Some("3s")).await.ok().flatten();
+        assert!(brief.is_some(), "before {off}");
+        set_clock(&file, off);
+        answers(&server, 503).await;
+        let refused = scene
+            .agent(&server)
+            .send_any(&Request::post(&["v1", "grants"]).json(&ask))
+            .await;
+        let refused = refused.unwrap();
+        assert_eq!(
+            (refused.status, word(&refused.json(), "/code").as_str()),
+            (503, "overloaded"),
+            "{off}"
+        );
+        if off.starts_with('+') {
+            // Time goes on as it was: what is over by that ends, and nothing else.
+            until("the brief key to end", async || {
+                (scene.vendor.live_keys().len() == 1).then_some(())
+            })
+            .await;
+        }
+        set_clock(&file, "+0");
+        answers(&server, 200).await;
+        until("the brief key to end", async || {
+            (scene.vendor.live_keys().len() == 1).then_some(())
+        })
+        .await;
+        assert!(
+            player.resolve(&long).await.is_ok_and(|key| key.is_some()),
+            "after {off}"
+        );
+    }
+    nothing_is_lost(&scene, &server, &seen).await;
 }
