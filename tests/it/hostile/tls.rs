@@ -1,5 +1,6 @@
 //! The cases of `own/proxy_vendor.jsonl` that need a handshake to misbehave in: a certificate for another name, a
-//! downgrade, HTTP/2 that goes away in the middle. The server is the binary, which trusts the test's own authority.
+//! downgrade, HTTP/2 that goes away in the middle; and a facilitator of payments with such a certificate. The server is the
+//! binary, which trusts the test's own authority.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use dekeys::client::Request;
-use dekeys::setup::stage::PRIM;
+use dekeys::config::Rail;
+use dekeys::setup::stage::{PAY_TO, PRIM};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
@@ -17,8 +19,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::vendor::{ROOT, manifest, users};
+use crate::support::chain::Chain;
 use crate::support::process::Process;
-use crate::support::{TestApp, policy, send, until};
+use crate::support::purse::{Wallet, terms};
+use crate::support::{READ, TestApp, policy, priced, send, until};
 
 /// How a vendor answers a connection.
 #[derive(Clone)]
@@ -46,6 +50,10 @@ impl Authority {
     }
 
     fn acceptor(&self, name: &str) -> TlsAcceptor {
+        self.speaking(name, &["h2", "http/1.1"])
+    }
+
+    fn speaking(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -57,7 +65,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
 }
@@ -202,4 +210,53 @@ async fn a_vendor_that_does_not_prove_its_name_gets_nothing() {
         assert!(!clear.contains(ROOT) && !clear.contains("/keys"), "{id}: {clear}");
     }
     assert!(!process.logs().contains(ROOT) && !process.logs().contains("casekey-"));
+}
+
+/// What is said behind TLS is handed on in the clear to `to`. Answers the address.
+async fn relay(acceptor: TlsAcceptor, to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, to) = (acceptor.clone(), to.clone());
+            tokio::spawn(async move {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let mut behind = tokio::net::TcpStream::connect(to).await.unwrap();
+                    let _ended = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+                }
+            });
+        }
+    });
+    format!("https://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_facilitator_that_does_not_prove_its_name_is_shown_no_payment() {
+    let authority = Authority::new();
+    for (name, proved) in [("facilitator.test", false), ("127.0.0.1", true)] {
+        let chain = Chain::start().await;
+        let behind = chain.url.trim_start_matches("http://").to_owned();
+        let url = relay(authority.speaking(name, &["http/1.1"]), behind).await;
+        let app = TestApp::with(&priced("demo-readers", "echo:read", &[PRIM], "0.01"), |config| {
+            config.payment.rail = Rail::Http;
+            config.payment.facilitator_url = Some(format!("{url}/x402").parse().unwrap());
+            config.payment.rpc_url = Some(format!("{}/rpc", chain.url).parse().unwrap());
+        })
+        .await;
+        let trusted = app.stage.data_dir.join("authority.pem");
+        std::fs::write(&trusted, authority.0.pem()).unwrap();
+        let process = Process::of(app, &[("SSL_CERT_FILE", trusted.to_str().unwrap())]).await;
+        let body = json!({ "reference": READ, "ttl": "10m", "public_key": process.cast.agent.public() });
+        let buy = || Request::post(&["v1", "grants"]).json(&body);
+        let asked = send(&process.anyone(), buy()).await;
+        let header = Wallet::new().sign(&terms(&asked));
+        let bought = send(&process.anyone(), buy().header("payment-signature", &header)).await;
+        if proved {
+            assert_eq!((bought.status, chain.settles(), chain.paid(PAY_TO)), (201, 1, 1));
+        } else {
+            bought.is(503, "payment_unavailable");
+            assert_eq!((chain.shown(), chain.settles()), (false, 0));
+        }
+    }
 }

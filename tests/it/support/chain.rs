@@ -138,6 +138,11 @@ impl Chain {
         self.books.lock().unwrap().settles
     }
 
+    /// Whether it was shown any authorization.
+    pub(crate) fn shown(&self) -> bool {
+        self.books.lock().unwrap().seen.is_some()
+    }
+
     /// The headers of the last settlement.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let books = self.books.lock().unwrap();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use dekeys::client::{Client, KeyFile, Request};
+use dekeys::config::{PaymentConfig, Rail};
 use dekeys::setup::stage::{self, Cast};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -27,6 +28,25 @@ impl Drop for Process {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// The rail that the instance had.
+fn rail(payment: &PaymentConfig) -> Vec<String> {
+    let http = matches!(payment.rail, Rail::Http);
+    let mut rail = vec![
+        "--set".to_owned(),
+        format!("payment.rail={}", if http { "http" } else { "sim" }),
+    ];
+    let urls = [
+        ("facilitator_url", &payment.facilitator_url),
+        ("rpc_url", &payment.rpc_url),
+    ];
+    for (key, url) in urls {
+        if let Some(url) = url.as_ref().filter(|_| http) {
+            rail.extend(["--set".to_owned(), format!("payment.{key}={url}")]);
+        }
+    }
+    rail
 }
 
 /// A port that was free a moment ago.
@@ -80,7 +100,7 @@ impl Process {
             .arg(&stage.data_dir)
             .arg("--unseal-key-file")
             .arg(stage.data_dir.join("unseal-key"))
-            .args(["--set", "payment.rail=sim"])
+            .args(rail(&config.payment))
             .args([
                 "--set",
                 &format!("payment.pay_to={}", config.payment.pay_to.clone().unwrap()),
