@@ -3,6 +3,7 @@
 //!
 //! Invariant: every change and every release passes a transaction that also appends its event.
 
+mod allowance;
 pub mod approve;
 mod ask;
 pub mod audit;
@@ -16,6 +17,7 @@ pub mod checkpoint;
 mod confirm;
 pub mod connect;
 pub mod control;
+mod cost;
 pub mod credential;
 mod credit;
 pub mod decision;
@@ -310,11 +312,11 @@ impl App {
         if self.now().since(self.clock.wall()) > health::CLOCK_BACK {
             return Err(Error::ClockSetBack);
         }
-        Ok(())
-    }
         if self.clock.ahead().as_millis() > 0 {
             return Err(Error::ClockSetAhead);
         }
+        Ok(())
+    }
 
     /// Whether real money and real vendors are involved.
     #[must_use]

@@ -13,6 +13,7 @@ mod ask;
 pub mod backup;
 mod batch;
 mod connect;
+mod costs;
 pub mod credentials;
 pub mod credits;
 mod decide;

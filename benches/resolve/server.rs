@@ -246,6 +246,7 @@ async fn ask(app: App, load: Arc<WriterLoad>, client: u32) -> Outcome<()> {
             grant_expires: now.plus(Ttl::from_mins(60)),
             max_resolves: 1_000_000_000,
             lease_until: now.plus(Ttl::from_mins(5)),
+            payers: vec![grant.to_string()],
             rate: Some(rate),
             live_leases: Some(1_000_000),
             known: None,

@@ -297,7 +297,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Milliseconds since the machine started, with the time that it slept (clock_gettime(2), `CLOCK_BOOTTIME`).
+/// Milliseconds since the machine started, with the time that it slept (`clock_gettime(2)`, `CLOCK_BOOTTIME`).
 #[cfg(all(feature = "server", target_os = "linux"))]
 fn steady() -> i64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -158,6 +158,14 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Whom limits are counted on: the principal, and the wallet that paid. Both, since a wallet can pay for many
+    /// principals, and a principal by many wallets.
+    #[must_use]
+    pub fn payers(&self) -> Vec<String> {
+        let principal = self.principal.to_string();
+        std::iter::once(principal).chain(self.payer.clone()).collect()
+    }
+
     /// What people approve: everything that decides what the grant is and costs, and nothing that changes on its way.
     #[must_use]
     pub fn terms(&self) -> Digest {

@@ -95,12 +95,16 @@ pub struct Forward {
 pub struct Limits {
     /// Leases alive at once, over all grants of the policy.
     pub live_leases: Option<i64>,
-    /// Resolves per span for each grant.
+    /// Resolves and forwards per span, of one principal and of one wallet, over all their grants.
     pub rate: Option<Rate>,
+    /// Grants per span, of one principal and of one wallet.
+    pub grants: Option<Rate>,
     /// Paid by one payer in 24 hours.
     pub paid_per_day: Option<Money>,
-    /// Vendor cost of one grant; needs a vendor cap or metering.
+    /// Vendor cost of one grant; the vendor must cap each key.
     pub vendor_cost_per_grant: Option<Money>,
+    /// The part of it that each key gets; all of it if absent.
+    pub vendor_cost_per_key: Option<Money>,
 }
 
 /// So many per span: `60/min`.

@@ -82,7 +82,7 @@ enum Read {
     List(fn(&Policy) -> Vec<String>, Effect),
 }
 
-const FIELDS: [Field; 25] = [
+const FIELDS: [Field; 27] = [
     value("name", |p| p.name.to_string(), None),
     value("vendor", |p| p.vendor.to_string(), None),
     list("scopes", |p| words(&p.scopes), Effect::Wider),
@@ -149,6 +149,11 @@ const FIELDS: [Field; 25] = [
         Some(|p| p.limits.rate.map_or(i64::MAX, a_day)),
     ),
     value(
+        "limits.grants",
+        |p| p.limits.grants.map(rate).unwrap_or_default(),
+        Some(|p| p.limits.grants.map_or(i64::MAX, a_day)),
+    ),
+    value(
         "limits.paid_per_day",
         |p| amount(p.limits.paid_per_day),
         Some(|p| bound(p.limits.paid_per_day)),
@@ -157,6 +162,11 @@ const FIELDS: [Field; 25] = [
         "limits.vendor_cost_per_grant",
         |p| amount(p.limits.vendor_cost_per_grant),
         Some(|p| bound(p.limits.vendor_cost_per_grant)),
+    ),
+    value(
+        "limits.vendor_cost_per_key",
+        |p| amount(p.limits.vendor_cost_per_key),
+        Some(|p| bound(p.limits.vendor_cost_per_key)),
     ),
     value(
         "price.amount",
@@ -301,6 +311,7 @@ fn rate(rate: Rate) -> String {
         1 => "s".to_owned(),
         60 => "min".to_owned(),
         3600 => "h".to_owned(),
+        86_400 => "day".to_owned(),
         _ => rate.per.to_string(),
     };
     format!("{}/{unit}", rate.count)

@@ -135,6 +135,11 @@ fn unlimitable(policy: &Policy, vendor: &VendorFacts) -> Vec<Finding> {
         let fix = "remove the line; limit `max_ttl` and `max_resolves` instead".to_owned();
         findings.push(Finding::new("/limits/vendor_cost_per_grant", message, fix));
     }
+    if policy.limits.vendor_cost_per_grant.is_some() && policy.grant.credential_per == CredentialPer::Shared {
+        let message = "one key serves all grants, so what it costs is of no one grant".to_owned();
+        let fix = "write `credential_per = \"grant\"`, or remove the line".to_owned();
+        findings.push(Finding::new("/limits/vendor_cost_per_grant", message, fix));
+    }
     if policy.grant.require_vendor_expiry && !vendor.vendor_expiry {
         let message = format!("{} does not end keys by itself", policy.vendor);
         let fix = "write `require_vendor_expiry = false`; dekeys revokes the keys when their time is over".to_owned();

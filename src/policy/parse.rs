@@ -231,29 +231,61 @@ fn limits<'t>(root: &Section<'_, 't>, reader: &mut Reader<'t>, price: Option<Mon
     let none = Limits {
         live_leases: None,
         rate: None,
+        grants: None,
         paid_per_day: None,
         vendor_cost_per_grant: None,
+        vendor_cost_per_key: None,
     };
     let Some(section) = reader.section(root, "limits") else {
         return none;
     };
     reader.only(
         &section,
-        &["live_leases", "rate", "paid_per_day", "vendor_cost_per_grant"],
+        &[
+            "live_leases",
+            "rate",
+            "grants",
+            "paid_per_day",
+            "vendor_cost_per_grant",
+            "vendor_cost_per_key",
+        ],
     );
     let no_limit = "remove the line to set no limit";
     let limits = Limits {
         live_leases: reader.value(&section, "live_leases", |value| count(value, MAX_COUNT)),
         rate: reader.value(&section, "rate", rate),
+        grants: reader.value(&section, "grants", rate),
         paid_per_day: reader.value(&section, "paid_per_day", |value| money(value, Currency::Usdc, no_limit)),
         vendor_cost_per_grant: reader.value(&section, "vendor_cost_per_grant", |value| {
             money(value, Currency::Usd, no_limit)
         }),
+        vendor_cost_per_key: reader.value(&section, "vendor_cost_per_key", |value| {
+            money(value, Currency::Usd, no_limit)
+        }),
     };
+    if let Some(complaint) = partless(&limits) {
+        reader.blame(&section, "vendor_cost_per_key", complaint);
+    }
     if let Some(complaint) = limits.paid_per_day.and_then(|limit| unpayable(limit, price, root)) {
         reader.blame(&section, "paid_per_day", complaint);
     }
     limits
+}
+
+/// A key's part of nothing, or of less than itself.
+fn partless(limits: &Limits) -> Option<Complaint> {
+    let part = limits.vendor_cost_per_key?;
+    match limits.vendor_cost_per_grant {
+        None => Some(Complaint::new(
+            "`vendor_cost_per_key` is a part of `vendor_cost_per_grant`, which is not there",
+            format!("write `vendor_cost_per_grant = \"{part}\"` too, or more, or remove the line"),
+        )),
+        Some(whole) if part.atomic() > whole.atomic() => Some(Complaint::new(
+            format!("a key's part of {part} is more than the {whole} of its grant"),
+            format!("write at most `vendor_cost_per_key = \"{whole}\"`"),
+        )),
+        Some(_) => None,
+    }
 }
 
 /// A daily limit that nobody can reach, or that nobody can stay under.
@@ -422,13 +454,14 @@ fn span(value: &DeValue<'_>, most: Ttl, most_in_words: &str) -> Result<Ttl, Comp
 
 fn rate(value: &DeValue<'_>) -> Result<Rate, Complaint> {
     let text = text(value)?;
-    let fix = "write a number and `/s`, `/min` or `/h`, as in `60/min`";
+    let fix = "write a number and `/s`, `/min`, `/h` or `/day`, as in `60/min`";
     let bad = || Complaint::new(format!("`{}` is not a rate", cut(text)), fix);
     let (number, unit) = text.split_once('/').ok_or_else(bad)?;
     let per = match unit {
         "s" => Ttl::from_secs(1),
         "min" => Ttl::from_mins(1),
         "h" => Ttl::from_mins(60),
+        "day" => Ttl::from_mins(24 * 60),
         _ => return Err(bad()),
     };
     let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

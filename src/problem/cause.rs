@@ -122,7 +122,7 @@ fn simple(error: &Error) -> &'static Code {
         Error::RotationFailed { .. } => ROTATION_FAILED,
         Error::UsedUp => USED_UP,
         Error::TooManyLeases => TOO_MANY_LEASES,
-        Error::PaidPerDay => BUDGET_REACHED,
+        Error::PaidPerDay | Error::CostGivenOut => BUDGET_REACHED,
         Error::Conflict(_) => CONFLICT,
         Error::Forged(_) | Error::LogBroken => INTEGRITY_FAILED,
         Error::ReceiptInvalid(_) => RECEIPT_INVALID,

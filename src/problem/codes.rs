@@ -178,8 +178,8 @@ codes! {
         fix "End leases you no longer need (`dekeys lease revoke`), or wait until one ends."
         example "20 of 20 leases of openai-readers are alive; the next ends in 40 s";
     BUDGET_REACHED = 429 10 true "budget_reached" "the budget is reached"
-        cause "The payer has paid, or the vendor has cost, as much as the policy allows in this span."
-        fix "Wait until the span is over; a higher limit needs a change of the policy."
+        cause "The payer has paid in this span, or the grant's keys may cost at their vendor, as much as the policy allows."
+        fix "Wait until the span is over, or get another grant; a higher limit needs a change of the policy."
         example "5.00 USDC of 5.00 USDC were paid in the last 24 hours";
     // payment
     PAYMENT_CREDITED = 502 10 true "payment_credited" "paid, and kept as credit"

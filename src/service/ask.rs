@@ -3,7 +3,6 @@
 
 use serde_json::json;
 
-use super::App;
 use super::buy::{Bought, BuyAsk, IDEMPOTENCY_LIFE, Presented, again};
 use super::caller::{Caller, Context};
 use super::error::Error;
@@ -11,6 +10,7 @@ use super::offer::Deal;
 use super::owner;
 use super::propose::instance_approvers;
 use super::purchase;
+use super::{App, allowance};
 use crate::base::id::{ApprovalId, GrantId, PrincipalId};
 use crate::base::time::Ttl;
 use crate::model::approval::{Approval, ApprovalState, Subject};
@@ -187,6 +187,7 @@ async fn open(
         created: now,
         expires: now.plus(PATIENCE),
     };
+    allowance::take(app, &mut tx, question.deal, &grant).await?;
     tx.insert_grant(&app.stored(grant.clone())?).await?;
     remember(&mut tx, app, &grant, question.presented).await?;
     tx.insert_approval(&app.stored(approval.clone())?).await?;

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::grant::{self, GrantView, Minted};
 use super::offer::{self, Deal};
 use super::provision::{self, Saved};
-use super::{App, ask, book, confirm, credit, purchase, receipt, sign_in};
+use super::{App, allowance, ask, book, confirm, credit, purchase, receipt, sign_in};
 use crate::base::canonical::Digest;
 use crate::base::id::{GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
@@ -327,6 +327,7 @@ async fn free(app: &App, context: Context, ask: BuyAsk, deal: Deal, presented: &
         drop(tx);
         return again(app, &context, before, None).await;
     }
+    allowance::take(app, &mut tx, &order.deal, &grant).await?;
     tx.insert_grant(&app.stored(grant.clone())?).await?;
     let mut events: Vec<Event> = created.into_iter().collect();
     events.push(app.event(&context, "grant.requested", &grant.id, grant_facts(&grant)));

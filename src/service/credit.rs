@@ -3,12 +3,11 @@
 
 use serde_json::json;
 
-use super::App;
-use super::book;
 use super::buy::{self, Bought, Order};
 use super::caller::Context;
 use super::error::Error;
 use super::purchase::{self, payment_facts};
+use super::{App, allowance, book};
 use crate::base::id::GrantId;
 use crate::base::money::{Currency, Money};
 use crate::model::control::Stored;
@@ -91,6 +90,7 @@ pub(super) async fn spend(app: &App, context: &Context, order: Order, price: Mon
         drop(tx);
         return buy::again(app, context, before, None).await;
     } else {
+        allowance::take(app, &mut tx, &order.deal, &grant).await?;
         tx.insert_grant(&stored).await?;
     }
     if !take(app, &mut tx, &wallet, price, grant.id).await? {

@@ -227,6 +227,9 @@ pub enum Error {
     /// Too many leases of the policy live.
     #[error("too many leases are live under this policy")]
     TooManyLeases,
+    /// All that a grant's keys may cost at their vendor is given out.
+    #[error("what the grant's keys may cost at their vendor is given out")]
+    CostGivenOut,
     /// More paid today than the policy allows.
     #[error("the limit of payments a day is reached")]
     PaidPerDay,
@@ -245,14 +248,14 @@ pub enum Error {
     /// The machine's clock was set back: nothing would expire in time.
     #[error("the clock was set back by more than 30 s; nothing is released until it is right again")]
     ClockSetBack,
-    /// Too much at once.
-    #[error("busy")]
-    Busy,
     /// The machine's clock was set far ahead: nobody knows what has expired.
     #[error(
         "the clock was set ahead by more than 5 min; nothing is released, and nothing expires by it, until it is right again"
     )]
     ClockSetAhead,
+    /// Too much at once.
+    #[error("busy")]
+    Busy,
     /// The disk of the database is full; nothing was changed.
     #[error("the database's disk is full; nothing was changed")]
     DatabaseFull,

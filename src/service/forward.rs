@@ -229,6 +229,7 @@ fn ask(app: &App, context: &Context, passage: &Passage, wanted: &Wanted<'_>, rou
         grant_expires: grant.expires,
         max_resolves: grant.max_resolves,
         lease_until,
+        payers: grant.payers(),
         rate: passage.policy.limits.rate,
         live_leases: passage.policy.limits.live_leases,
         known: None,

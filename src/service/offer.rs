@@ -11,7 +11,7 @@ use crate::base::money::{Currency, Money};
 use crate::base::time::Ttl;
 use crate::model::grant::{Grant, GrantItem};
 use crate::model::offer::Offer;
-use crate::model::policy::{GrantApproval, Policy};
+use crate::model::policy::{GrantApproval, Policy, Rate};
 use crate::model::price::Price;
 use crate::model::principal::PrincipalKind;
 use crate::model::scope::{Name, Reference};
@@ -123,6 +123,8 @@ pub struct Deal {
     pub settle_first: bool,
     /// The smallest limit of payments a day among the policies, and whose it is.
     pub paid_per_day: Option<(Money, Name)>,
+    /// How many grants in a span each policy allows one payer.
+    pub grants: Vec<(Name, Rate)>,
     /// The prices of each item.
     prices: Vec<Option<Price>>,
 }
@@ -295,6 +297,7 @@ impl Deal {
             approvals: Vec::new(),
             settle_first: false,
             paid_per_day: None,
+            grants: Vec::new(),
             prices: Vec::new(),
         }
     }
@@ -355,6 +358,8 @@ impl Deal {
         self.lives.push(terms.max_lease);
         self.approvals.push(terms.approval);
         self.prices.push(in_force.policy.price.clone());
+        let often = in_force.policy.limits.grants;
+        self.grants.extend(often.map(|rate| (version.name.clone(), rate)));
         let limit = in_force.policy.limits.paid_per_day;
         let limit = limit.map(|limit| (limit, version.name.clone()));
         self.paid_per_day = smaller(self.paid_per_day.take(), limit);

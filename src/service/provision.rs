@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::connect::open_root;
 use super::control::Connected;
+use super::cost::{self, Reserved};
 use super::error::Error;
 use super::{App, book, making};
 use crate::base::canonical::Digest;
@@ -138,7 +139,19 @@ pub async fn make(
     proof: Committed,
 ) -> Result<Created, Error> {
     let root = open_root(app, connected, vec![proof]).await?;
-    let cap = cost_cap(app, credential).await?;
+    let cap = match cost::reserve(app, credential).await? {
+        Reserved::None => None,
+        Reserved::Part(cap) => Some(cap),
+        Reserved::GivenOut => {
+            record_failure(
+                app,
+                credential,
+                &not_asked("all that its grant may cost is given out".to_owned()),
+            )
+            .await?;
+            return Err(Error::CostGivenOut);
+        }
+    };
     let adapter = Adapter::of(&connected.manifest, app.logins());
     let begun = match in_time(app, credential, connected) {
         Ok(()) => Box::pin(making::begin(app, credential, &adapter, &root)).await?,
@@ -160,50 +173,28 @@ pub async fn make(
     }
 }
 
-/// What one key may cost at most, where its grant's policy limits that: the vendor is told, and keeps it. Each key of the
-/// grant has the whole of it, since dekeys does not learn what the keys before have cost.
-pub(super) async fn cost_cap(app: &App, credential: &Credential) -> Result<Option<Money>, Error> {
-    let mut tx = app.store.read().await?;
-    let stored = tx.grant(credential.grant).await?;
-    drop(tx);
-    // The key by which a root credential proves itself is of no grant.
-    let Some((stored, _)) = stored else {
-        return Ok(None);
-    };
-    let grant = app.authentic("grant", stored).await?;
-    cap_of(app, &grant, credential).await
-}
-
-async fn cap_of(app: &App, grant: &Grant, credential: &Credential) -> Result<Option<Money>, Error> {
-    let Some(item) = usize::try_from(credential.item)
-        .ok()
-        .and_then(|item| grant.items.get(item))
-    else {
-        return Ok(None);
-    };
-    let in_force = app.policy_version(&item.policy, item.policy_version).await?;
-    Ok(in_force.policy.limits.vendor_cost_per_grant)
-}
-
 /// Refuses what nobody could account for, and what comes so late that somebody may be looking for it already.
 fn in_time(app: &App, credential: &Credential, connected: &Connected) -> Result<(), VendorFailure> {
-    let refused = |words: String| VendorFailure {
-        class: FailureClass::Refused,
-        created: Existence::No,
-        status: None,
-        retry_after: None,
-        words,
-    };
     if connected.manifest.recovery() == Recovery::None {
-        return Err(refused(format!(
+        return Err(not_asked(format!(
             "dekeys makes no keys at {}: they could not be found or ended again",
             connected.manifest.title()
         )));
     }
     if credential.next_at.is_some_and(|until| until <= app.now()) {
-        return Err(refused("its time was over before the vendor was asked".to_owned()));
+        return Err(not_asked("its time was over before the vendor was asked".to_owned()));
     }
     Ok(())
+}
+
+fn not_asked(words: String) -> VendorFailure {
+    VendorFailure {
+        class: FailureClass::Refused,
+        created: Existence::No,
+        status: None,
+        retry_after: None,
+        words,
+    }
 }
 
 /// The request of an intent. The same each time, so that a vendor that remembers requests knows it again.
@@ -287,11 +278,7 @@ pub async fn save(app: &App, tx: &mut Tx, credential: &Credential, created: Crea
 
 /// What the key may cost at its vendor is in the books with it.
 async fn account(app: &App, tx: &mut Tx, made: &Credential) -> Result<(), Error> {
-    let Some((stored, _)) = tx.grant(made.grant).await? else {
-        return Ok(());
-    };
-    let grant = app.vault.authenticate(stored).map_err(|_| Error::Forged("grant"))?;
-    match cap_of(app, &grant, made).await? {
+    match tx.cost_cap(made.id).await? {
         Some(cap) => book::vendor_cost(app, tx, made, cap).await,
         None => Ok(()),
     }

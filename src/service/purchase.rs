@@ -9,7 +9,7 @@ use super::caller::Context;
 use super::error::Error;
 use super::offer::Deal;
 use super::provision::{self, Saved};
-use super::{App, budget, credit, demand, measure, owner, prepaid, trust};
+use super::{App, allowance, budget, credit, demand, measure, owner, prepaid, trust};
 use crate::base::id::PurchaseId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::control::Stored;
@@ -228,6 +228,9 @@ async fn claim(app: &App, context: &Context, order: &Order, offered: &Offered, k
     if limit.is_some_and(|(limit, _)| spent > limit.atomic()) {
         drop(tx);
         return Err(Error::PaidPerDay);
+    }
+    if order.approved.is_none() {
+        allowance::take(app, &mut tx, &order.deal, &grant).await?;
     }
     if keep == Keep::No {
         drop(tx);

@@ -179,6 +179,7 @@ fn ask(
             .connected
             .manifest
             .ends_by(now, decision.grant.expires.min(now.plus(max_lease))),
+        payers: decision.grant.payers(),
         rate: decision.policy.limits.rate,
         live_leases: decision.policy.limits.live_leases,
         known: item.known.map(|known| (known.lease_id, known.version)),

@@ -1,7 +1,7 @@
 //! Searching a vendor for a key whose making was intended and whose answer was lost: by the way that its class offers.
 
 use super::error::Error;
-use super::{App, making, provision};
+use super::{App, cost, making, provision};
 use crate::base::money::Money;
 use crate::base::time::Ttl;
 use crate::model::credential::Credential;
@@ -36,7 +36,7 @@ pub(super) async fn search(
 ) -> Result<Result<Sought, VendorFailure>, Error> {
     match adapter.manifest().recovery() {
         Recovery::Repeat { window } if app.now().plus(MARGIN) < row.created.plus(window) => {
-            let cap = provision::cost_cap(app, row).await?;
+            let cap = cost::of(app, row).await?;
             Ok(repeat(app, (row, cap), adapter, root).await)
         }
         Recovery::Repeat { .. } | Recovery::ByName => Ok(by_name(app, row, adapter, root).await),

@@ -37,7 +37,9 @@ pub struct ResolveAsk {
     pub max_resolves: i64,
     /// When a new lease would end.
     pub lease_until: Timestamp,
-    /// How often the grant may resolve under this policy.
+    /// Whom the rate is counted on: the grant's principal, and the wallet that paid.
+    pub payers: Vec<String>,
+    /// How often each of them may resolve under this policy.
     pub rate: Option<Rate>,
     /// Most live leases of the policy.
     pub live_leases: Option<i64>,
@@ -90,6 +92,11 @@ pub enum ForwardKey {
 }
 
 impl ResolveAsk {
+    /// What the rate is counted under, one name for each payer.
+    pub(super) fn rate_names(&self) -> impl Iterator<Item = String> {
+        self.payers.iter().map(|payer| format!("{payer}/{}", self.policy))
+    }
+
     /// What has one live lease at most; `None` where no lease is needed.
     pub(super) fn slot(&self) -> Option<(GrantId, i64, PrincipalId)> {
         match self.forward.as_ref().map(|forward| &forward.key) {

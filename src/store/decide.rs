@@ -18,7 +18,7 @@ use crate::model::grant::GrantState;
 use crate::model::lease::{Lease, LeaseState};
 use crate::model::scope::Name;
 use crate::model::sealed::Sealed;
-pub(super) use rate::{key as rate_key, take as take_one};
+pub(super) use rate::take as take_one;
 
 /// A held key is handed out only if it lives at least so long.
 const WORTH_ADOPTING: Ttl = Ttl::from_secs(60);
@@ -374,11 +374,14 @@ fn take_use(state: &mut State, changes: &mut Changes, ask: &ResolveAsk) {
 /// The last check, for it already takes.
 fn take_rate(state: &mut State, changes: &mut Changes, ask: &ResolveAsk, now: Timestamp) -> Result<(), Refusal> {
     let Some(limit) = ask.rate else { return Ok(()) };
-    let key = rate_key(ask.grant, &ask.policy);
-    let tat = rate::take(state.rates.get(&key).copied(), limit, now)
-        .map_err(|retry_after| Refusal::RateLimited { retry_after })?;
-    state.rates.insert(key.clone(), tat);
-    changes.rates.insert(key, tat);
+    let mut taken = Vec::with_capacity(ask.payers.len());
+    for name in ask.rate_names() {
+        let tat = rate::take(state.rates.get(&name).copied(), limit, now)
+            .map_err(|retry_after| Refusal::RateLimited { retry_after })?;
+        taken.push((name, tat));
+    }
+    state.rates.extend(taken.iter().cloned());
+    changes.rates.extend(taken);
     Ok(())
 }
 

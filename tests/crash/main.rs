@@ -10,6 +10,8 @@ mod check;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod moments;

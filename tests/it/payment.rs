@@ -2,6 +2,7 @@
 #![cfg(test)]
 #![cfg(feature = "server")]
 
+mod allowance;
 mod clients;
 mod discovery;
 mod facilitator;

@@ -150,6 +150,24 @@ const BAD_VALUES: &[(&str, &str, &str, &str)] = &[
     ),
     ("rate = \"60/min\"", "rate = \"+60/min\"", "/limits/rate", "not a rate"),
     (
+        "rate = \"60/min\"",
+        "grants = \"20/year\"\nrate = \"60/min\"",
+        "/limits/grants",
+        "not a rate",
+    ),
+    (
+        "vendor_cost_per_grant",
+        "vendor_cost_per_key",
+        "/limits/vendor_cost_per_key",
+        "which is not there",
+    ),
+    (
+        "vendor_cost_per_grant",
+        "vendor_cost_per_key = \"2.00 USD\"\nvendor_cost_per_grant",
+        "/limits/vendor_cost_per_key",
+        "more than the 1.00 USD of its grant",
+    ),
+    (
         "paid_per_day = \"5.00 USDC\"",
         "paid_per_day = \"5.00 USD\"",
         "/limits/paid_per_day",

@@ -12,7 +12,7 @@ use crate::model::grant::GrantState;
 use crate::model::lease::{Lease, LeaseState};
 use crate::model::sealed::Sealed;
 use crate::store::ask::ResolveAsk;
-use crate::store::decide::{GrantRow, Key, Live, Slot, State, rate_key};
+use crate::store::decide::{GrantRow, Key, Live, Slot, State};
 use crate::store::dialect;
 use crate::store::set::{Set, Type};
 use crate::store::statement::{Cells, Record};
@@ -28,7 +28,7 @@ pub(super) async fn state(tx: &mut Tx, asks: &[&ResolveAsk]) -> Result<State, St
     let rates: HashSet<String> = asks
         .iter()
         .filter(|ask| ask.rate.is_some())
-        .map(|ask| rate_key(ask.grant, &ask.policy))
+        .flat_map(|ask| ask.rate_names())
         .collect();
     let policies: HashSet<_> = asks
         .iter()

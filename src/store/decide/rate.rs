@@ -1,15 +1,8 @@
 //! Rates as GCRA (the generic cell rate algorithm): one number for each key, the theoretical arrival time. `60/min`
 //! admits 60 at once after a pause, then one each second; so in any minute at most 119, and 60 in the long run.
 
-use crate::base::id::GrantId;
 use crate::base::time::{Timestamp, Ttl};
 use crate::model::policy::Rate;
-use crate::model::scope::Name;
-
-/// What a rate is counted on: a grant, under one policy.
-pub(in crate::store) fn key(grant: GrantId, policy: &Name) -> String {
-    format!("{grant}/{policy}")
-}
 
 /// Takes one. `tat` and the answer are in microseconds since 1970, since `100000/min` is more than one a
 /// millisecond. Refused: how long to wait.

@@ -228,6 +228,7 @@ impl Ids {
             grant_expires: Timestamp::from_millis(START + 500_000),
             max_resolves: world.max_resolves,
             lease_until: Timestamp::from_millis(at + world.lease_span),
+            payers: payers(step.grant),
             rate: world.rate,
             live_leases: world.live_leases,
             known: None,
@@ -247,6 +248,11 @@ impl Ids {
             forward: None,
         }
     }
+}
+
+/// One wallet pays for all grants; each has a principal of its own.
+fn payers(grant: usize) -> Vec<String> {
+    vec![format!("principal-{grant}"), "wallet".to_owned()]
 }
 
 fn held(grant: GrantId, id: CredentialId) -> Credential {
@@ -349,7 +355,8 @@ proptest! {
         let ids = Ids::new();
         let asks = asks(&ids, &world, &steps);
         let mut tables = ids.tables(&world);
-        let mut admitted: HashMap<GrantId, Vec<i64>> = HashMap::new();
+        let mut resolves: HashMap<GrantId, usize> = HashMap::new();
+        let mut admitted: HashMap<String, Vec<i64>> = HashMap::new();
         let mut nonces = HashSet::new();
         let mut from = 0;
         for to in 1..=asks.len() {
@@ -361,7 +368,10 @@ proptest! {
             for (ask, verdict) in batch.iter().zip(tables.batch(batch)) {
                 let got = matches!(verdict, Verdict::Released { .. } | Verdict::Make { .. } | Verdict::Unchanged { .. });
                 if got {
-                    admitted.entry(ask.grant).or_default().push(ask.now.as_millis());
+                    *resolves.entry(ask.grant).or_default() += 1;
+                    for payer in &ask.payers {
+                        admitted.entry(payer.clone()).or_default().push(ask.now.as_millis());
+                    }
                     prop_assert!(ask.revocation_ids.is_empty());
                     if let Some(nonce) = &ask.nonce {
                         prop_assert!(nonces.insert(nonce.1.clone()), "nonce {} was used twice", nonce.1);
@@ -374,9 +384,9 @@ proptest! {
             }
             from = to;
         }
+        let most = usize::try_from(world.max_resolves).unwrap();
+        prop_assert!(resolves.values().all(|count| *count <= most));
         for times in admitted.values() {
-            let most = usize::try_from(world.max_resolves).unwrap();
-            prop_assert!(times.len() <= most);
             let Some(rate) = world.rate else { continue };
             for (place, first) in times.iter().enumerate() {
                 let within = times[place..].iter().filter(|at| *at - first < rate.per.as_millis()).count();

@@ -270,6 +270,7 @@ pub(super) fn ask(grant: &Grant, prim: PrincipalId) -> ResolveAsk {
         grant_expires: grant.expires,
         max_resolves: grant.max_resolves,
         lease_until: later(900),
+        payers: vec![grant.principal.to_string()],
         rate: None,
         live_leases: None,
         known: None,
