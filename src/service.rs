@@ -78,6 +78,7 @@ pub mod status;
 pub mod stream;
 mod trust;
 pub mod unseal;
+mod unspent;
 pub mod usage;
 pub mod ways;
 pub mod webhook;

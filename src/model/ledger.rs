@@ -41,6 +41,8 @@ pub enum Act {
     SpendCredit,
     /// That grant came to nothing: its credit is there again.
     ReturnCredit,
+    /// A grant ended early and unused: what it had paid for minutes and resolves is owed again.
+    ReturnUnspent,
     /// The chain took a payment back.
     TakeBack,
     /// A key was made that may cost so much at its vendor.
@@ -92,12 +94,13 @@ impl Account {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Charge,
         Self::Deposit,
         Self::Deliver,
         Self::SpendCredit,
         Self::ReturnCredit,
+        Self::ReturnUnspent,
         Self::TakeBack,
         Self::VendorCost,
     ];
@@ -111,6 +114,7 @@ impl Act {
             Self::Deliver => "deliver",
             Self::SpendCredit => "spend_credit",
             Self::ReturnCredit => "return_credit",
+            Self::ReturnUnspent => "return_unspent",
             Self::TakeBack => "take_back",
             Self::VendorCost => "vendor_cost",
         }
@@ -129,7 +133,7 @@ impl Act {
             Self::Charge => (Account::Received, Account::Sold),
             Self::Deposit => (Account::Received, Account::Owed),
             Self::Deliver | Self::SpendCredit => (Account::Owed, Account::Sold),
-            Self::ReturnCredit => (Account::Sold, Account::Owed),
+            Self::ReturnCredit | Self::ReturnUnspent => (Account::Sold, Account::Owed),
             Self::TakeBack => (Account::Sold, Account::Received),
             Self::VendorCost => (Account::VendorCost, Account::Vendors),
         }

@@ -50,6 +50,12 @@ impl Price {
         times(self.amount, 1).saturating_add(scopes).saturating_add(time)
     }
 
+    /// What the whole minutes of a span cost, in atomic units.
+    #[must_use]
+    pub fn whole_minutes(&self, span: Ttl) -> i64 {
+        times(self.per_minute, (span.as_secs() / 60).max(0))
+    }
+
     /// What so many resolves cost, in atomic units.
     #[must_use]
     pub fn resolves(&self, count: i64) -> i64 {

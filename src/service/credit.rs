@@ -128,6 +128,31 @@ async fn take(app: &App, tx: &mut Tx, wallet: &str, price: Money, grant: GrantId
     Ok(missing == 0)
 }
 
+/// Gives back up to `unspent` of what was taken for a grant. Answers the payer's wallet and how much it was; `None` where
+/// nothing was taken.
+pub(super) async fn return_part(
+    app: &App,
+    tx: &mut Tx,
+    grant: GrantId,
+    unspent: i64,
+) -> Result<Option<(String, i64)>, Error> {
+    let (mut wallet, mut left) = (None, unspent);
+    for stored in tx.credit_uses(grant).await? {
+        let taken = app.vault.authenticate(stored).map_err(|_| Error::Forged("credit"))?;
+        let Some(stored) = tx.credit(taken.purchase).await? else {
+            continue;
+        };
+        let mut credit = genuine(app, stored)?;
+        let room = credit.amount.saturating_sub(credit.remaining);
+        let amount = taken.amount.min(left).min(room).max(0);
+        credit.remaining = credit.remaining.saturating_add(amount);
+        left = left.saturating_sub(amount);
+        wallet = Some(credit.payer.clone());
+        tx.update_credit(&app.stored(credit)?).await?;
+    }
+    Ok(wallet.map(|wallet| (wallet, unspent.saturating_sub(left))))
+}
+
 /// Gives back what was taken for a grant that came to nothing, in the transaction that says so.
 pub(super) async fn give_back(app: &App, tx: &mut Tx, grant: GrantId) -> Result<Option<Event>, Error> {
     let mut sum: i64 = 0;

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use super::App;
 use super::breaker::jitter;
 use super::caller::Context;
 use super::connect::open_root_to_look;
 use super::error::Error;
 use super::provision::{credential_place, facts};
+use super::{App, unspent};
 use crate::base::id::{CredentialId, GrantId, LeaseId};
 use crate::base::secret::SecretText;
 use crate::base::time::{Timestamp, Ttl};
@@ -224,6 +224,7 @@ async fn revoked(app: &App, mut row: Credential) -> Result<(), Error> {
     if before == Some(CredentialState::Stuck) {
         events.push(app.own_event("lease.revocation_confirmed", &row.id, facts(&row)));
     }
+    events.extend(unspent::give_back(app, &mut tx, row.grant).await?);
     let _none = tx.commit(&events, &[]).await?;
     Ok(())
 }
@@ -346,7 +347,12 @@ pub(super) async fn revoke_grant(
     app.control().forget_grant(id);
     app.decisions().forget_grant(id);
     app.streams().cut_grant(id);
-    ended
+    let ended = ended?;
+    if ended.is_empty() {
+        // No key's end will tell of it.
+        unspent::settle(app, id).await?;
+    }
+    Ok(ended)
 }
 
 async fn revoke(

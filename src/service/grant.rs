@@ -10,7 +10,7 @@ use super::end;
 use super::enroll::{List, PageAsk};
 use super::error::Error;
 use super::gather::Gather;
-use super::receipt;
+use super::{receipt, unspent};
 use crate::base::id::{GrantId, PrincipalId, ReceiptId};
 use crate::base::money::Money;
 use crate::base::secret::SecretText;
@@ -308,6 +308,7 @@ pub struct EndAsk {
 pub async fn revoke(app: &App, context: &Context, id: GrantId, ask: &EndAsk) -> Result<Ended, Error> {
     let (grant, _) = managed(app, context, id).await?;
     if grant.state == GrantState::Revoked {
+        unspent::settle(app, id).await?;
         let mut tx = app.store.read().await?;
         let keys = tx.credentials_of_grant(id).await?;
         return Ok(ended(

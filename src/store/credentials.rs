@@ -164,6 +164,16 @@ impl Tx {
 }
 
 impl ReadTx {
+    /// Whether no key of a grant is alive, or may be.
+    pub async fn keys_are_dead(&mut self, grant: GrantId) -> Result<bool, StoreError> {
+        let alive: i64 = self
+            .ask("SELECT count(*) FROM credentials WHERE grant_id = $1 AND state NOT IN ('revoked', 'failed')")
+            .bind(grant)
+            .only()
+            .await?;
+        Ok(alive == 0)
+    }
+
     /// By id.
     pub async fn credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
         self.ask(select!("", "WHERE id = $1")).bind(id).one().await

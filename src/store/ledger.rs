@@ -2,7 +2,7 @@
 
 use super::statement::{Cells, Record};
 use super::{ReadTx, StoreError, Tx};
-use crate::base::id::{EntryId, PrincipalId};
+use crate::base::id::{EntryId, GrantId, PrincipalId};
 use crate::base::money::{Currency, Money};
 use crate::base::time::Timestamp;
 use crate::model::control::Stored;
@@ -89,6 +89,17 @@ impl ReadTx {
         .bind(limit)
         .all()
         .await
+    }
+
+    /// Whether an act was entered for a grant.
+    pub async fn is_entered(&mut self, grant: GrantId, act: Act) -> Result<bool, StoreError> {
+        let found: Option<i64> = self
+            .ask("SELECT count(*) FROM ledger WHERE grant_id = $1 AND act = $2")
+            .bind(grant)
+            .bind(act.as_str())
+            .one()
+            .await?;
+        Ok(found.is_some_and(|count| count > 0))
     }
 
     /// What moved between accounts, for each key, in the order of keys; at most `limit` of them.

@@ -9,5 +9,6 @@ mod facilitator;
 mod ledger;
 mod prices;
 mod sign_in;
+mod unspent;
 mod vectors;
 mod wallet;
