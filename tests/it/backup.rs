@@ -410,7 +410,9 @@ async fn backups_are_made_and_tried_when_they_are_due_and_old_ones_go() {
 async fn backups_taken_under_load_come_back_and_no_key_stays_unknown() {
     let rounds = std::env::var_os("DEKEYS_BACKUP_ROUNDS");
     let rounds: usize = rounds.map_or(4, |text| text.into_string().unwrap().parse().unwrap());
-    let app = Arc::new(TestApp::start().await);
+    let policy = priced("demo-readers", "echo:read", &[stage::PRIM], "0.01");
+    let app = TestApp::with(&policy, |config| config.backup.keep = rounds.max(1)).await;
+    let app = Arc::new(app);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let load = {
         let (app, stop) = (Arc::clone(&app), Arc::clone(&stop));
