@@ -116,7 +116,8 @@ fn hosts(manifest: &Manifest, reader: &mut Reader<'_>) {
         .as_ref()
         .is_some_and(|url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty());
     if !https || !plain || http.base.source().ends_with('/') {
-        let message = "the base is an address of `https` or `postgresql`, without query, user name or `/` at its end";
+        let message =
+            "the base is an address of `https`, `postgresql` or `redis`, without query, user name or `/` at its end";
         reader.wrong("/http/base", message, None);
     }
     let authority = http

@@ -7,6 +7,7 @@
 //! verified by; nothing that a server says in words leaves this module.
 
 mod postgres;
+mod redis;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +24,7 @@ use crate::base::egress::{Egress, EgressError, Incoming, Outgoing};
 
 /// Whether a driver answers for URLs of this scheme.
 pub(super) fn speaks(scheme: &str) -> bool {
-    scheme == postgres::SCHEME
+    [postgres::SCHEME, redis::SCHEME].contains(&scheme)
 }
 
 /// A call, taken apart.
@@ -54,6 +55,14 @@ impl Reply {
     const fn empty(status: u16) -> Self {
         Self::new(status, Value::Null)
     }
+}
+
+/// Why a call was not done.
+enum Trouble {
+    /// The server said so.
+    Said(Reply),
+    /// It gave no answer.
+    Lost(EgressError),
 }
 
 impl Asked {
@@ -93,8 +102,13 @@ pub(super) async fn answer(egress: &Egress, outgoing: &Outgoing) -> Result<Incom
         why: "a driver is asked with a user name and a password",
     })?;
     let late = |_| EgressError::Timeout { sent: true };
-    let answered = timeout(outgoing.timeout, postgres::answer(egress, &asked)).await;
-    let reply = answered.map_err(late)??;
+    let answering = async {
+        match asked.url.scheme() {
+            redis::SCHEME => redis::answer(egress, &asked).await,
+            _ => postgres::answer(egress, &asked).await,
+        }
+    };
+    let reply = timeout(outgoing.timeout, answering).await.map_err(late)??;
     Ok(Incoming {
         status: reply.status,
         headers: HeaderMap::new(),

@@ -6,6 +6,7 @@ mod cost;
 mod life;
 mod openrouter;
 mod postgres;
+mod redis;
 mod signed;
 mod whole;
 

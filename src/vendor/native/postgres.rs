@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls};
 use zeroize::Zeroizing;
 
-use super::{Asked, Reply};
+use super::{Asked, Reply, Trouble};
 use crate::base::egress::{Egress, EgressError, Upgrade};
 use crate::base::id::base32_lower;
 use crate::base::random::{self, OsRandom};
@@ -68,14 +68,6 @@ pub(super) async fn answer(egress: &Egress, asked: &Asked) -> Result<Reply, Egre
         Ok(reply) | Err(Trouble::Said(reply)) => Ok(reply),
         Err(Trouble::Lost(error)) => Err(error),
     }
-}
-
-/// Why a call was not done.
-enum Trouble {
-    /// The server said so.
-    Said(Reply),
-    /// It gave no answer.
-    Lost(EgressError),
 }
 
 impl From<tokio_postgres::Error> for Trouble {
