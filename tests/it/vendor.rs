@@ -6,6 +6,7 @@ mod cost;
 mod life;
 mod openrouter;
 mod postgres;
+mod rabbitmq;
 mod redis;
 mod signed;
 mod whole;
