@@ -25,6 +25,7 @@ mod init;
 mod inject;
 mod key;
 mod lease;
+mod lint;
 mod login;
 mod manual;
 mod offer;

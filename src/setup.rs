@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod holder;
+pub mod lint;
 pub mod look;
 mod rail;
 pub mod restore;

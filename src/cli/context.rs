@@ -296,6 +296,11 @@ impl<'w> Context<'w> {
         if self.globals.verbose { self.say(text) } else { Ok(()) }
     }
 
+    /// Whether results are lines of text, on a terminal or not.
+    pub(crate) fn in_text(&self) -> bool {
+        self.style.format == Format::Text
+    }
+
     /// Whether results are for people.
     pub(crate) fn for_people(&self) -> bool {
         self.style.format == Format::Text && self.style.terminal.stdout

@@ -20,6 +20,7 @@ use crate::model::scope::Name;
 use crate::operations::openapi as document;
 use crate::problem;
 use crate::service::init::Init;
+use crate::setup::lint;
 use crate::setup::look::{self, DatabaseLook};
 use crate::setup::restore::{self, Moved, Restored};
 use crate::setup::{self, SetupError, UnsealKey, holder};
@@ -44,6 +45,13 @@ fn unseal_key(with: UnsealWith) -> Result<UnsealKey, SetupError> {
         UnsealWith::KeyFile(text) => setup::key_file(&text),
         UnsealWith::Shares(text) => setup::shares(&text),
     }
+}
+
+/// What is wrong with a manifest, and how it fits to a document.
+pub(crate) fn lint(file: &str, manifest: &str, document: Option<&str>) -> Result<Value, Failure> {
+    let linted = lint::lint(file, manifest, document)
+        .map_err(|words| Failure::usage(words, "give the vendor's OpenAPI or Swagger document as JSON"))?;
+    Ok(json!(linted))
 }
 
 /// Looks at the configured database.

@@ -10,6 +10,7 @@ use super::credential::ROTATION;
 use super::exit;
 use super::failure::Failure;
 use super::hook;
+use super::lint::{self, LintArgs};
 use super::output::{Column, Kind};
 use super::page::{list, rows, text};
 use super::principal::nearest;
@@ -58,6 +59,8 @@ pub(crate) enum Vendor {
         /// The vendor
         name: Name,
     },
+    /// Say what is wrong with manifests, and how they fit to the vendor's own document
+    Lint(LintArgs),
     /// Run a vendor that is none, on this machine, to try a manifest
     #[command(after_help = "Example: dekeys vendor mock demo --listen 127.0.0.1:9100\n\
         Example: dekeys vendor mock deepgram --param project=6f1c2e3a-1b2c-4d5e-8f90-123456789abc")]
@@ -190,6 +193,7 @@ pub(crate) async fn run(verb: &Vendor, context: &mut Context<'_>) -> Result<(), 
             let failure = Failure::new("vendor_refused", exit::FAILED, what, fix);
             Err(failure.because(text(&answer, "/trouble")))
         }
+        Vendor::Lint(args) => lint::run(args, context),
         Vendor::Mock {
             name,
             manifest,

@@ -16,7 +16,7 @@ use super::made::{IdFrom, Poll};
 use super::manifest::Manifest;
 use super::native;
 use super::tables::{As, Auth, CreateTable, Evidence, ExpiryUnit, Idempotency, Slot};
-use super::template::{Text, Tree};
+use super::template::{self, Text, Tree};
 
 /// Notes everything that is inconsistent.
 pub(super) fn all(manifest: &Manifest, reader: &mut Reader<'_>) {
@@ -212,7 +212,7 @@ fn check_login(manifest: &Manifest, reader: &mut Reader<'_>, login: &Login) {
 fn place(manifest: &Manifest, reader: &mut Reader<'_>, path: &str, text: &Text, known: &[String]) {
     variables(reader, path, text, known);
     let source = text.source();
-    let stepping = source.split('/').any(|segment| matches!(segment, "." | ".."));
+    let stepping = source.split('/').any(template::steps);
     let elsewhere = source
         .strip_prefix("https://")
         .map(|rest| rest.split('/').next().unwrap_or_default());
@@ -519,6 +519,13 @@ fn headers(reader: &mut Reader<'_>, path: &str, headers: &BTreeMap<String, Text>
         let place = format!("{path}/{name}");
         if !good_header(name) {
             reader.wrong(&place, format!("`{name}` is not a header that may be set"), None);
+        }
+        if text.source().chars().any(char::is_control) {
+            reader.wrong(
+                &place,
+                "a header's value holds no line break and no other control character",
+                None,
+            );
         }
         variables(reader, &place, text, known);
     }

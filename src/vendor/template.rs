@@ -187,10 +187,9 @@ impl Text {
     pub(crate) fn render_path(&self, values: &Values<'_>) -> Result<Zeroizing<String>, TemplateError> {
         let encode = |out: &mut String, text: &str| out.extend(utf8_percent_encode(text, SEGMENT));
         let path = self.render_with(values, encode)?.ok_or(TemplateError::Path)?;
-        let steps_up = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
         let filled_empty = path.contains("//") && !self.source.contains("//");
         let ends_empty = path.ends_with('/') && !self.source.ends_with('/');
-        if filled_empty || ends_empty || path.split('/').any(steps_up) {
+        if filled_empty || ends_empty || path.split('/').any(steps) {
             return Err(TemplateError::Path);
         }
         Ok(path)
@@ -494,6 +493,11 @@ impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a segment of a path stays or steps up, in whatever spelling a URL allows (WHATWG URL, 4.4).
+pub(super) fn steps(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 #[cfg(test)]

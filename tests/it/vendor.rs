@@ -4,6 +4,7 @@
 mod conformance;
 mod cost;
 mod life;
+mod lint;
 mod openrouter;
 mod postgres;
 mod rabbitmq;
