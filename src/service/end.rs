@@ -224,8 +224,8 @@ async fn revoked(app: &App, mut row: Credential) -> Result<(), Error> {
     if before == Some(CredentialState::Stuck) {
         events.push(app.own_event("lease.revocation_confirmed", &row.id, facts(&row)));
     }
-    events.extend(unspent::give_back(app, &mut tx, row.grant).await?);
     let _none = tx.commit(&events, &[]).await?;
+    unspent::settle(app, row.grant).await;
     Ok(())
 }
 
@@ -350,7 +350,7 @@ pub(super) async fn revoke_grant(
     let ended = ended?;
     if ended.is_empty() {
         // No key's end will tell of it.
-        unspent::settle(app, id).await?;
+        unspent::settle(app, id).await;
     }
     Ok(ended)
 }

@@ -308,7 +308,7 @@ pub struct EndAsk {
 pub async fn revoke(app: &App, context: &Context, id: GrantId, ask: &EndAsk) -> Result<Ended, Error> {
     let (grant, _) = managed(app, context, id).await?;
     if grant.state == GrantState::Revoked {
-        unspent::settle(app, id).await?;
+        unspent::settle(app, id).await;
         let mut tx = app.store.read().await?;
         let keys = tx.credentials_of_grant(id).await?;
         return Ok(ended(

@@ -15,18 +15,39 @@ use crate::model::ledger::Act;
 use crate::model::payment::{Purchase, PurchaseState};
 use crate::store::Tx;
 
-/// Gives back what is left of a grant, in the caller's transaction: once, whoever asks how often. Nothing to do where its
-/// time is not cut short, something was used, or a key may be alive.
-///
-/// # Errors
-/// The store's; [`Error::Forged`].
-pub(super) async fn give_back(app: &App, tx: &mut Tx, id: GrantId) -> Result<Option<Event>, Error> {
-    let Some((stored, resolves)) = tx.grant(id).await? else {
+/// Gives back what is left of a grant: once, however often it is asked. Nothing to do where its time was not cut short,
+/// something was used, or a key may be alive. Trouble with it is told and holds up nothing: that a key is dead stays on
+/// record, and whoever revokes the grant again has this settled.
+pub(super) async fn settle(app: &App, id: GrantId) {
+    if let Err(error) = tried(app, id).await {
+        tracing::error!(%error, grant = %id, "what is left of a grant could not be given back");
+    }
+}
+
+async fn tried(app: &App, id: GrantId) -> Result<(), Error> {
+    let mut tx = app.store.read().await?;
+    let found = tx.grant(id).await?;
+    tx.end().await?;
+    // Most keys end with their lease; these do not take the writer's turn.
+    let left = found.is_some_and(|(stored, resolves)| {
+        let grant = &stored.unverified;
+        grant.state == GrantState::Revoked && grant.payer.is_some() && resolves == 0
+    });
+    if !left {
+        return Ok(());
+    }
+    let mut tx = app.store.begin().await?;
+    if let Some(event) = give_back(app, &mut tx, id).await? {
+        let _none = tx.commit(&[event], &[]).await?;
+    }
+    Ok(())
+}
+
+/// In the caller's transaction. A revoked grant is used no more, so its count stands.
+async fn give_back(app: &App, tx: &mut Tx, id: GrantId) -> Result<Option<Event>, Error> {
+    let Some((stored, _)) = tx.grant(id).await? else {
         return Ok(None);
     };
-    if stored.unverified.state != GrantState::Revoked || resolves > 0 {
-        return Ok(None);
-    }
     if !tx.keys_are_dead(id).await? || tx.is_entered(id, Act::ReturnUnspent).await? {
         return Ok(None);
     }
@@ -43,18 +64,6 @@ pub(super) async fn give_back(app: &App, tx: &mut Tx, id: GrantId) -> Result<Opt
     book::by_credit(app, tx, (&grant, &wallet), Act::ReturnUnspent, money).await?;
     let data = json!({ "grant": id, "payer": wallet, "amount": amount.to_string() });
     Ok(Some(app.own_event("payment.unspent_returned", &id, data)))
-}
-
-/// The same in a transaction of its own.
-///
-/// # Errors
-/// As [`give_back`].
-pub(super) async fn settle(app: &App, id: GrantId) -> Result<(), Error> {
-    let mut tx = app.store.begin().await?;
-    if let Some(event) = give_back(app, &mut tx, id).await? {
-        let _none = tx.commit(&[event], &[]).await?;
-    }
-    Ok(())
 }
 
 /// The whole minutes that are left, and all resolves, at the prices it was granted at.
