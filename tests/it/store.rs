@@ -68,6 +68,7 @@ conformance! {
         payers_are_counted
         keys_held_unpaid_are_counted
         the_ledger_is_summed_and_never_changed
+        what_keys_may_cost_is_set_aside_but_for_those_never_made
         what_was_purchased_and_credited_is_summed
         a_payer_finds_what_it_paid_for
         credit_is_owed_once_and_taken_for_a_grant

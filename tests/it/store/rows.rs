@@ -1,7 +1,8 @@
 //! Every table: what goes in comes back, what may happen once happens once.
 
 use dekeys::base::canonical::Digest;
-use dekeys::base::id::{EntryId, EventId, GrantId, IncarnationId, PrincipalId, ReceiptId, ReviewId};
+use dekeys::base::id::{CredentialId, EntryId, EventId, GrantId, IncarnationId, PrincipalId, ReceiptId, ReviewId};
+use dekeys::base::money::{Currency, Money};
 use dekeys::base::time::{Timestamp, Ttl};
 use dekeys::model::approval::{ApprovalState, Review, Verdict};
 use dekeys::model::control::Mac;
@@ -807,10 +808,41 @@ pub(super) async fn the_ledger_is_summed_and_never_changed(store: Store) {
     };
     let sums = tx.sums(UsageBy::Principal, some, 9).await.unwrap();
     assert_eq!(sums.iter().map(|sum| sum.amount).collect::<Vec<_>>(), [30_000]);
+    let of = entries[2].unverified.grant;
+    for (act, entered) in [(Act::Deposit, true), (Act::ReturnUnspent, false)] {
+        assert_eq!(tx.is_entered(of, act).await.unwrap(), entered);
+    }
     drop(tx);
     let mut tx = store.begin().await.unwrap();
     let nothing = tx.insert_entry(&entry(Act::Charge, "0.00 USDC", one, 0)).await;
     assert!(matches!(nothing, Err(StoreError::Data(_))), "{nothing:?}");
+}
+
+pub(super) async fn what_keys_may_cost_is_set_aside_but_for_those_never_made(store: Store) {
+    let grant = GrantId::new(NOW, &Ids);
+    let usd = |amount| Money::new(amount, Currency::Usd);
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.keys_are_dead(grant).await.unwrap(), "it has none");
+    for (state, cap) in [
+        (CredentialState::Active, 300),
+        (CredentialState::Revoked, 20),
+        (CredentialState::Failed, 1),
+    ] {
+        let key = credential(grant, state);
+        tx.insert_credential(&key).await.unwrap();
+        assert_eq!(tx.cost_cap(key.id).await.unwrap(), None);
+        tx.set_cost_cap(key.id, usd(cap)).await.unwrap();
+        assert_eq!(tx.cost_cap(key.id).await.unwrap(), Some(usd(cap)));
+    }
+    let other = credential(GrantId::new(NOW, &Ids), CredentialState::Revoked);
+    tx.insert_credential(&other).await.unwrap();
+    tx.set_cost_cap(other.id, usd(4000)).await.unwrap();
+    assert_eq!(tx.cost_given_out(grant, other.item).await.unwrap(), 320);
+    assert_eq!(tx.cost_given_out(grant, other.item + 1).await.unwrap(), 0);
+    assert!(!tx.keys_are_dead(grant).await.unwrap());
+    assert!(tx.keys_are_dead(other.grant).await.unwrap());
+    let nobody = tx.set_cost_cap(CredentialId::new(NOW, &Ids), usd(1)).await;
+    assert!(matches!(nobody, Err(StoreError::Absent("credential"))));
 }
 
 pub(super) async fn what_was_purchased_and_credited_is_summed(store: Store) {
