@@ -29,7 +29,7 @@ fn no_manifest_that_comes_with_dekeys_is_refused() {
     let names: Vec<&str> = names
         .iter()
         .map(String::as_str)
-        .filter(|name| name.ends_with(".toml"))
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "toml"))
         .collect();
     let (code, told) = lint(&folder, &[&names[..], &["-o", "json"]].concat());
     let answer: Value = serde_json::from_str(&told).unwrap();

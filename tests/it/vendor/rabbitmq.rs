@@ -1,4 +1,4 @@
-//! Users of RabbitMQ against the real server: one of the test's own, that is ended with the test.
+//! Users of `RabbitMQ` against the real server: one of the test's own, that is ended with the test.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const NAME: &str = "dk-abcdefgh-0123456789-1";
 struct Server {
     _folder: TempDir,
     names: Child,
-    server: Child,
+    broker: Child,
     ports: [u16; 4],
 }
 
@@ -68,11 +68,11 @@ impl Server {
             command.process_group(0).spawn().unwrap()
         };
         let names = quiet(Command::new("epmd").args(["-address", "127.0.0.1", "-port", &ports[3].to_string()]));
-        let server = quiet(&mut Self::configured(&program, folder.path(), &ports));
+        let broker = quiet(&mut Self::configured(&program, folder.path(), ports));
         let server = Self {
             _folder: folder,
             names,
-            server,
+            broker,
             ports,
         };
         let vendor = server.vendor();
@@ -83,7 +83,7 @@ impl Server {
         Some(server)
     }
 
-    fn configured(program: &Path, place: &Path, ports: &[u16; 4]) -> Command {
+    fn configured(program: &Path, place: &Path, ports: [u16; 4]) -> Command {
         let mut command = command(program);
         command
             .current_dir("/")
@@ -175,7 +175,7 @@ async fn method(stream: &mut TcpStream) -> Option<(u16, u16)> {
 impl Drop for Server {
     fn drop(&mut self) {
         // The server is a grandchild.
-        for child in [&mut self.server, &mut self.names] {
+        for child in [&mut self.broker, &mut self.names] {
             let _gone = kill_process_group(Pid::from_child(child), Signal::KILL);
             let _reaped = child.wait();
         }
